@@ -138,7 +138,7 @@ def _npm_command() -> list[str]:
 
 
 def _npm_pack(package: str, folder: Path) -> Path:
-    command = [*_npm_command(), "pack", package, "--pack-destination", str(folder), "--ignore-scripts", "--silent"]
+    command = [*_npm_command(), "pack", package, "--pack-destination", str(folder), "--ignore-scripts", "--loglevel=error"]
     environment = {**os.environ, "npm_config_update_notifier": "false", "npm_config_fund": "false"}
     before = set(folder.iterdir())
     try:
@@ -159,7 +159,7 @@ def _no_package(package: str, detail: str) -> str:
     return (
         f"npm could not fetch {package}, which holds page assets of the console. Check that this machine reaches its "
         f"npm registry (`npm view {package.rpartition('@')[0]} version`), then install again.\n"
-        f"npm said: {detail[-800:] or 'nothing'}"
+        f"npm said: {detail[:400] or 'nothing'}"
     )
 
 
