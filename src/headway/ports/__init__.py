@@ -1,0 +1,1 @@
+"""Protocols with their obligations, only where two adapters or a fake exist."""

@@ -1,0 +1,261 @@
+"""The store: the source of truth. One conformance suite runs over every adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from headway.model.commands import BeatAnswer, BeatReport, Begun, ListJobs, NewLogLine
+from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
+from headway.model.states import JobState, Verb
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A transition happened: the state entered and the facts that decide what comes next."""
+
+    job_id: str
+    state: JobState
+    fence: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionRefused:
+    """Zero rows: the job was not in a from-state, or the fence is not the current one. An answer, not an error."""
+
+    job_id: str
+    verb: Verb
+
+
+@dataclass(frozen=True, slots=True)
+class Lapsed:
+    """A running job whose lease is over."""
+
+    job_id: str
+    fence: int
+    attempts: int
+    rescues: int
+    worker_id: str
+    cancel_requested: bool
+    expires_at: int | None
+
+
+class Tx(Protocol):
+    """Statements inside one transaction. Nothing is visible before the commit; events and audit rows
+    are part of it. Only the service calls these; decisions are the service's."""
+
+    def now(self) -> int:
+        """The store's time, UTC microseconds: the database's own where it has one."""
+        ...
+
+    def insert_jobs(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert jobs with their first event. Raises ``DuplicateJob`` when an id or idempotency key is taken."""
+        ...
+
+    def find_idempotent(self, scope: str, key: str) -> tuple[str, str] | None:
+        """(job id, fingerprint) recorded under the key, or None."""
+        ...
+
+    def move(
+        self,
+        verb: Verb,
+        job_id: str,
+        *,
+        actor: str,
+        fence: int | None = None,
+        changes: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        unless_cancelling: bool = False,
+    ) -> Moved | TransitionRefused:
+        """One guarded transition and its event: *update … where id and state in (from…) and fence = ?*."""
+        ...
+
+    def claim(self, worker_id: str, limit: int, actor: str) -> list[Begun]:
+        """Begin at most ``limit`` queued, due, not held jobs: by priority, then first in first out."""
+        ...
+
+    def end_attempt(self, job_id: str, fence: int, outcome: str, error_json: str | None) -> None:
+        """Write how an attempt ended; one that has ended already stays as it is."""
+        ...
+
+    def attempt_ended(self, job_id: str, fence: int) -> str | None:
+        """The outcome recorded for an attempt, or None while it runs."""
+        ...
+
+    def request_cancel(self, job_id: str, reason: str) -> int | None:
+        """Mark a running job as asked to stop; returns its fence, None when it is not running."""
+        ...
+
+    def beat(self, worker_id: str, reports: Sequence[BeatReport]) -> BeatAnswer:
+        """One UPDATE for all attempts of the worker: lease and progress; returns who must stop."""
+        ...
+
+    def lapsed(self, before: int, limit: int) -> list[Lapsed]:
+        """Running jobs whose last heartbeat is older than ``before``, locked where the store has row locks."""
+        ...
+
+    def due(self, now: int, limit: int) -> list[tuple[str, JobState]]:
+        """Scheduled and retry_scheduled jobs whose time has come."""
+        ...
+
+    def expired(self, now: int, limit: int) -> list[str]:
+        """Jobs not begun whose ``expires_at`` is over."""
+        ...
+
+    def release(self, job_id: str, fence: int) -> None:
+        """Let a held job begin again."""
+        ...
+
+    def add_log(self, lines: Sequence[NewLogLine]) -> None:
+        """Append log lines; over the limit of a job the oldest go and a line says so."""
+        ...
+
+    def audit(
+        self,
+        actor: str,
+        verb: str,
+        subject: str,
+        *,
+        reason: str = "",
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+        trace_id: str | None = None,
+    ) -> None:
+        """One audit row, in the transaction of the change."""
+        ...
+
+    def clear_result(self, job_id: str) -> str | None:
+        """Remove a job's result, remembering when; returns the blob's reference if it had one."""
+        ...
+
+    def purge(self, finished_before: int, limit: int) -> tuple[int, list[str]]:
+        """Delete terminal jobs that ended before, with everything of theirs; (count, blob references)."""
+        ...
+
+    def register_worker(self, worker_id: str, facts: Mapping[str, Any]) -> None:
+        """Write who this worker is; the row is renewed by ``beat``."""
+        ...
+
+    def retire_worker(self, worker_id: str) -> None:
+        """The worker is gone for good: its held jobs are released."""
+        ...
+
+    def save_session(self, session: Session, expected_version: int) -> bool:
+        """Insert (expected 0) or change a session if its version is the expected one."""
+        ...
+
+    def delete_session(self, session_id: str) -> bool:
+        """Remove a session; False when there is none."""
+        ...
+
+    def get(self, job_id: str) -> Job | None:
+        """The job as this transaction sees it."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads of one moment. Only what is committed is seen."""
+
+    def now(self) -> int:
+        """The store's time, UTC microseconds."""
+        ...
+
+    def get(self, job_id: str) -> Job | None:
+        """One job."""
+        ...
+
+    def list_jobs(self, query: ListJobs) -> Page[Job]:
+        """A page, newest first by (submitted_at, id), by keyset."""
+        ...
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        """All attempts of a job, oldest first."""
+        ...
+
+    def logs(self, job_id: str, after: int, limit: int) -> list[LogLine]:
+        """Log lines with an id above ``after``, oldest first."""
+        ...
+
+    def result(self, job_id: str) -> tuple[str | None, str | None, int | None]:
+        """(JSON text inline, blob reference, removed at) of a job's result."""
+        ...
+
+    def events(self, after: int, limit: int, job_id: str | None = None) -> list[Event]:
+        """Numbered events above a position, in order."""
+        ...
+
+    def feed_bounds(self) -> tuple[int, int]:
+        """(oldest position still kept minus one, newest position): a cursor below the first must be reset."""
+        ...
+
+    def live(self, job_ids: Sequence[str]) -> list[Job]:
+        """The jobs of these ids (for progress), in any order."""
+        ...
+
+    def counts(self) -> dict[JobState, int]:
+        """How many live jobs there are in each live state (terminal ones are not counted: cost flat in history)."""
+        ...
+
+    def session(self, session_id: str) -> Session | None:
+        """One session."""
+        ...
+
+    def sessions(self, kind: str) -> list[Session]:
+        """All sessions of a kind, newest first."""
+        ...
+
+    def cancelling(self, worker_id: str) -> list[tuple[str, int]]:
+        """(job, fence) of this worker's running jobs that were asked to stop."""
+        ...
+
+
+class Store(Protocol):
+    """Transactions over one database."""
+
+    @property
+    def kind(self) -> str:
+        """``sqlite`` or ``postgres``."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may use the same database at the same time."""
+        ...
+
+    def write(self, work: Callable[[Tx], T]) -> T:
+        """Run ``work`` in a transaction and return its value once the commit is durable.
+
+        ``work`` may be run again (after a deadlock, or when a neighbour in its commit group failed), so
+        it must have no effect but through the Tx. What it raises is raised here and nothing is stored.
+        Raises ``StoreUnavailable`` when the database does not answer; the work is then not stored, or
+        the answer was lost: repeat it.
+        """
+        ...
+
+    def write_later(self, work: Callable[[Tx], None]) -> None:
+        """Run ``work`` with a coming commit and do not wait; lost in a crash before that. Errors are logged."""
+        ...
+
+    def read(self, work: Callable[[Reader], T]) -> T:
+        """Run ``work`` on a read connection."""
+        ...
+
+    def number_events(self) -> int:
+        """The sequencer's step: number committed events that have no position yet; how many it numbered."""
+        ...
+
+    def recover_unowned(self) -> list[str]:
+        """Worker ids that cannot be alive because this process owns the store alone (empty if shared)."""
+        ...
+
+    def ping(self) -> float:
+        """Seconds of a round trip; raises ``StoreUnavailable``."""
+        ...
+
+    def close(self) -> None:
+        """Finish what is queued and let go of the database."""
+        ...
