@@ -138,12 +138,26 @@ def _npm_command() -> list[str]:
 
 
 def _npm_pack(package: str, folder: Path) -> Path:
-    command = [*_npm_command(), "pack", package, "--pack-destination", str(folder), "--ignore-scripts", "--loglevel=error"]
+    command = [
+        *_npm_command(),
+        "pack",
+        package,
+        "--pack-destination",
+        str(folder),
+        "--ignore-scripts",
+        "--loglevel=error",
+    ]
     environment = {**os.environ, "npm_config_update_notifier": "false", "npm_config_fund": "false"}
     before = set(folder.iterdir())
     try:
         subprocess.run(
-            command, cwd=folder, env=environment, check=True, capture_output=True, text=True, timeout=NPM_TIMEOUT_SECONDS
+            command,
+            cwd=folder,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=NPM_TIMEOUT_SECONDS,
         )
     except subprocess.CalledProcessError as error:
         raise AssetsUnavailableError(_no_package(package, (error.stderr or error.stdout or "").strip())) from error
@@ -169,7 +183,9 @@ def _member(tar: tarfile.TarFile, asset: Asset) -> bytes:
     except KeyError:
         stream = None
     if stream is None:
-        raise AssetsUnavailableError(f"{asset.package} has no file {asset.member}; it is not the package that was pinned.")
+        raise AssetsUnavailableError(
+            f"{asset.package} has no file {asset.member}; it is not the package that was pinned."
+        )
     content = stream.read()
     found = hashlib.sha256(content).hexdigest()
     if found != asset.sha256:
