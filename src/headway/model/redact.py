@@ -1,0 +1,57 @@
+"""Secrets leave Headway masked: in logs, in error messages and in the log lines of jobs."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MASK: Final = "***"
+
+_NAME = (
+    r"(?:[a-z0-9]+[-_.])*"
+    r"(?:password|passwd|passphrase|pwd|secret|token|api[-_]?key|apikey|access[-_]?key|secret[-_]?key|private[-_]?key|credentials?)"
+    r"(?:[-_](?:key|id|value))?"
+)
+# name=value, name: value, "name": "value" and 'name': 'value'; a quoted value ends at its own quote.
+_PAIR = re.compile(
+    rf"""(?P<head>(?<![a-z0-9]){_NAME}\\?["']?\s*(?:=>|[=:])\s*)"""
+    r"""(?:(?P<quote>\\?["'])(?P<quoted>.*?)(?P=quote)|(?P<bare>[^\s"'&,;()\[\]{}<>]+))""",
+    re.IGNORECASE,
+)
+_AUTHORIZATION = re.compile(
+    r"""(?P<head>\b(?:proxy-)?authorization\\?["']?\s*[=:]\s*\\?["']?(?:[a-z][a-z0-9-]*\s+)?)(?P<value>[^\s"'\\,;]+)""",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"(?P<head>\b(?:bearer|basic)\s+)(?P<value>[A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE)
+_URL = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s/:@\"'<>]*:)(?P<value>[^\s/\"'<>]*)(?P<tail>@)", re.IGNORECASE)
+_HINTS = ("://", "pass", "pwd", "secret", "token", "key", "credential", "authorization", "bearer", "basic")
+
+
+def mask_secrets(text: str) -> str:
+    """The text with what looks like a secret replaced by ``***``.
+
+    Masked are the values of names such as ``token=``, ``secret:``, ``"password": "…"`` and ``api_key=``,
+    ``Authorization: Bearer …`` (and other schemes), and the password of a URL with ``user:password@``.
+    Masking twice changes nothing more.
+
+    Args:
+        text: any text for a person: an error's message, a traceback, a log line.
+
+    Returns:
+        The same text, with each secret's value replaced and everything around it kept.
+    """
+    lowered = text.lower()
+    # Nearly every line holds none of these words; looking for them is far cheaper than the expressions.
+    if not any(hint in lowered for hint in _HINTS):
+        return text
+    text = _URL.sub(rf"\g<head>{MASK}\g<tail>", text)
+    text = _AUTHORIZATION.sub(rf"\g<head>{MASK}", text)
+    text = _BEARER.sub(rf"\g<head>{MASK}", text)
+    return _PAIR.sub(_mask_pair, text)
+
+
+def _mask_pair(match: re.Match[str]) -> str:
+    quote = match.group("quote")
+    if quote is None:
+        return f"{match.group('head')}{MASK}"
+    return f"{match.group('head')}{quote}{MASK}{quote}"
