@@ -1,0 +1,96 @@
+"""Every setting there is, one row each: what doctor prints, what the docs list and what a typing error is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+LATER: Final = 99
+"""The step of keys that are known but have no numbered step yet."""
+
+CURRENT_STEP: Final = 1
+"""Keys of higher steps are known and named as not yet used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One setting.
+
+    Attributes:
+        name: as written in the environment and in our files; a dot means a block (``scheduler.…``).
+        attribute: the attribute of ``Settings``; None for keys that nothing reads yet.
+        default: the default as words.
+        expects: what a value must be, for messages and the docs.
+        step: the step of Headway that brings it; ``LATER`` when none is fixed.
+        secret: whether the value is never shown.
+    """
+
+    name: str
+    attribute: str | None
+    default: str
+    expects: str
+    step: int = 1
+    secret: bool = False
+
+
+_SECONDS = "a number of seconds"
+_ON_OFF = "true or false"
+
+KEYS: Final[tuple[Key, ...]] = (
+    Key("HEADWAY_DATA_DIR", "data_dir", "var", "a folder on a local disk"),
+    Key("JOB_BACKEND", "job_backend", "thread", "thread or celery"),
+    Key("JOB_REGISTRY_PATH", "job_registry_path", "var/jobs/registry.db", "a file path or a postgresql:// URL"),
+    Key("JOB_TIMEOUT_SECONDS", "job_timeout_seconds", "0", f"{_SECONDS}, 0 or more (0 is none)"),
+    Key("JOB_MAX_RETRIES", "job_max_retries", "0", "a whole number, 0 or more"),
+    Key("JOB_WORKER_THREADS", "job_worker_threads", "CPU count", "a whole number from 1 to 1024"),
+    Key("HEADWAY_ISOLATION", "isolation", "thread", "thread or process"),
+    Key("HEADWAY_MAX_RESCUES", "max_rescues", "3", "a whole number, 0 or more"),
+    Key("HEADWAY_MAX_ATTEMPTS", "max_attempts", "100", "a whole number, 1 or more"),
+    Key(
+        "HEADWAY_MODEL_PATHS",
+        "model_paths",
+        "shipped:var/models",
+        "folders separated by ':' (a list in files); the word shipped stands for the models of the package",
+    ),
+    Key("HEADWAY_MAX_PAYLOAD_BYTES", "max_payload_bytes", "1048576", "a whole number of bytes, 1024 or more"),
+    Key("JOB_RETENTION_SECONDS", "job_retention_seconds", "604800", f"{_SECONDS}, 0 or more (0 disables)"),
+    Key(
+        "POPULATION_RETENTION_SECONDS", "population_retention_seconds", "604800", f"{_SECONDS}, 0 or more (0 disables)"
+    ),
+    Key("HEADWAY_API_KEY", "api_key", "none", "at least 16 visible characters without spaces", secret=True),
+    Key("HEADWAY_HEARTBEAT_SECONDS", "heartbeat_seconds", "2", f"{_SECONDS}, 0.05 or more"),
+    Key("HEADWAY_LEASE_SECONDS", "lease_seconds", "10", f"{_SECONDS}, at least twice HEADWAY_HEARTBEAT_SECONDS"),
+    Key("HEADWAY_CANCEL_GRACE_SECONDS", "cancel_grace_seconds", "10", f"{_SECONDS}, 0 or more"),
+    Key("CELERY_BROKER_URL", None, "the app's own", "a broker URL", 2, secret=True),
+    Key("CELERY_RESULT_BACKEND", None, "the app's own", "a result backend URL", 2, secret=True),
+    Key("REDIS_URL", None, "none", "a Redis URL", 2, secret=True),
+    Key("CELERY_TASK_ALWAYS_EAGER", None, "false", _ON_OFF, 3),
+    Key("CELERY_TASK_EAGER_PROPAGATES", None, "true", _ON_OFF, 3),
+    Key("CELERY_WORKER_CONCURRENCY", None, "CPU count", "a whole number, 1 or more", 3),
+    Key("CELERY_QUEUE_NAME", None, "celery", "a queue's name", 3),
+    Key("CELERY_LOG_LEVEL", None, "info", "debug, info, warning, error or critical", 3),
+    Key("USER_TIMEZONE", None, "UTC", "an IANA time zone", 4),
+    Key("scheduler.default_max_attempts", None, "3", "a whole number, 1 or more", 4),
+    Key("scheduler.default_backoff_strategy", None, "exponential", "none, fixed or exponential", 4),
+    Key("scheduler.backoff_base_seconds", None, "60", f"{_SECONDS}, 0 or more", 4),
+    Key("scheduler.failure_notification_threshold", None, "3", "a whole number, 1 or more", 4),
+    Key("scheduler.failure_notification_throttle_seconds", None, "3600", f"{_SECONDS}, 0 or more", 4),
+    Key("JWT_SECRET_KEY", None, "none", "a secret", LATER, secret=True),
+    Key("SESSION_BACKEND", None, "none", "memory or redis", LATER),
+    Key("SESSION_REDIS_URL", None, "none", "a Redis URL", LATER, secret=True),
+    Key("AUDIT_STORAGE_BACKEND", None, "none", "local or s3", LATER),
+    Key("AUDIT_ENABLED", None, "none", _ON_OFF, LATER),
+    Key("AUDIT_STORAGE_PATH", None, "none", "a folder", LATER),
+    Key("AUDIT_S3_BUCKET", None, "none", "a bucket's name", LATER),
+    Key("AUDIT_S3_PREFIX", None, "none", "a key prefix", LATER),
+    Key("AUDIT_S3_REGION", None, "none", "a region's name", LATER),
+    Key("AUDIT_S3_OBJECT_LOCK_MODE", None, "none", "governance or compliance", LATER),
+    Key("AUDIT_S3_OBJECT_LOCK_DAYS", None, "none", "a whole number of days", LATER),
+    Key("AUDIT_S3_KMS_KEY_ID", None, "none", "a key's id", LATER),
+    Key("AUDIT_S3_ENDPOINT_URL", None, "none", "a URL", LATER),
+    Key("AUDIT_S3_FORCE_PATH_STYLE", None, "none", _ON_OFF, LATER),
+    Key("AUDIT_VERIFY_LOOKBACK_DAYS", None, "none", "a whole number of days", LATER),
+)
+
+BY_NAME: Final[dict[str, Key]] = {key.name: key for key in KEYS}
+BY_ATTRIBUTE: Final[dict[str, Key]] = {key.attribute: key for key in KEYS if key.attribute}
