@@ -9,7 +9,7 @@ BENCH  := $(VENV)/.installed-bench
 INPUTS := pyproject.toml hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check format faults bench clean
+.PHONY: help run install test check format docs faults bench clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null || true
@@ -28,6 +28,9 @@ check: $(DEV) ## Lint, format, types, imports, sizes and docs
 format: $(DEV) ## Let ruff format and fix what it can
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format --quiet .
+
+docs: $(DEV) ## Write the generated parts of the reference pages anew
+	@$(BIN)/python -m tools.reference
 
 faults: $(DEV) ## The long form of the tests that break things on purpose
 	@$(BIN)/python -m pytest tests/faults --fault-rounds=50 --timeout=3600 $(ARGS)
