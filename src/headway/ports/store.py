@@ -60,6 +60,10 @@ class Tx(Protocol):
         """(job id, fingerprint) recorded under the key, or None."""
         ...
 
+    def fingerprint(self, job_id: str) -> str | None:
+        """The payload fingerprint of a job, or None when there is no such job."""
+        ...
+
     def move(
         self,
         verb: Verb,
@@ -126,6 +130,12 @@ class Tx(Protocol):
         trace_id: str | None = None,
     ) -> None:
         """One audit row, in the transaction of the change."""
+        ...
+
+    def audit_many(
+        self, rows: Sequence[tuple[str, str, str, str, Mapping[str, Any] | None, Mapping[str, Any] | None, str | None]]
+    ) -> None:
+        """Audit rows (actor, verb, subject, reason, before, after, trace id) of one change of many things."""
         ...
 
     def clear_result(self, job_id: str) -> str | None:
@@ -246,10 +256,6 @@ class Store(Protocol):
 
     def number_events(self) -> int:
         """The sequencer's step: number committed events that have no position yet; how many it numbered."""
-        ...
-
-    def recover_unowned(self) -> list[str]:
-        """Worker ids that cannot be alive because this process owns the store alone (empty if shared)."""
         ...
 
     def ping(self) -> float:

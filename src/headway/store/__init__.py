@@ -1,0 +1,1 @@
+"""The database: tables, statements, transitions, the sequencer and the migrations, on SQLite and Postgres."""

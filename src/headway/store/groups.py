@@ -1,0 +1,218 @@
+"""Group commit: one writer at a time, which commits for everybody who waits.
+
+A thread that wants to write puts its work in a queue. If nobody is writing, it takes the writer's place, runs all
+that has queued in one transaction and commits once; otherwise it waits, and its work goes with the next group, as
+soon as the running commit returns. There is no timer, and with one caller no other thread is involved at all.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from headway.model.errors import HeadwayError, StoreUnavailable
+from headway.ports.store import Tx
+from headway.store.tx import SqlTx
+
+log = structlog.get_logger("headway.store")
+
+MAX_GROUP = 256
+RIDE_ALONG_SECONDS = 0.02
+_TRIES_ALONE = 4
+
+
+class RetryAlone(Exception):
+    """The group's transaction must be given up; each work may be tried again by itself."""
+
+
+class Unit(Protocol):
+    """One transaction of an adapter, made by its opener."""
+
+    tx: SqlTx
+
+    def commit(self) -> int:
+        """Number the events, commit, and say how many events became visible."""
+        ...
+
+    def rollback(self) -> None:
+        """Give the transaction up; never raises."""
+        ...
+
+
+class _Item:
+    __slots__ = ("error", "finished", "result", "wake", "work")
+
+    def __init__(self, work: Callable[[Tx], Any], *, waits: bool) -> None:
+        self.work = work
+        self.wake: threading.Lock | None = None
+        if waits:
+            self.wake = threading.Lock()
+            self.wake.acquire()
+        self.finished = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def finish(self) -> None:
+        self.finished = True
+        if self.wake is not None:
+            self.wake.release()
+        elif self.error is not None:
+            log.warning("store.deferred_write_failed", error=str(self.error))
+
+
+class GroupCommit:
+    """Runs work in group transactions.
+
+    Args:
+        open_unit: begins a transaction. Raises ``StoreUnavailable`` when the database does not answer.
+        translate: turns an exception of the driver into one of ours, or into ``RetryAlone``.
+        committed: called after each commit with the number of events that became visible.
+    """
+
+    def __init__(
+        self,
+        open_unit: Callable[[], Unit],
+        translate: Callable[[BaseException], BaseException],
+        committed: Callable[[int], None],
+    ) -> None:
+        self._open_unit = open_unit
+        self._translate = translate
+        self._committed = committed
+        self._mutex = threading.Lock()
+        self._queue: deque[_Item] = deque()
+        self._busy = False
+        self._later = threading.Event()
+        self._closed = False
+        self._flusher = threading.Thread(target=self._flush_later, name="headway-store-flusher", daemon=True)
+        self._flusher.start()
+
+    def write(self, work: Callable[[Tx], Any]) -> Any:
+        """Run ``work`` and return its value once it is durable."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        item = _Item(work, waits=True)
+        assert item.wake is not None
+        with self._mutex:
+            self._queue.append(item)
+            leads, self._busy = not self._busy, True
+        if not leads:
+            item.wake.acquire()
+        if not item.finished:
+            self._lead(item)
+        if item.error is not None:
+            raise item.error
+        return item.result
+
+    def write_later(self, work: Callable[[Tx], None]) -> None:
+        """Let ``work`` ride along with the next group."""
+        self._queue.append(_Item(work, waits=False))
+        self._later.set()
+
+    def close(self) -> None:
+        """Commit what is queued and refuse what comes."""
+        self._closed = True
+        self._later.set()
+        self._flusher.join(timeout=10)
+
+    def _flush_later(self) -> None:
+        while True:
+            self._later.wait()
+            self._later.clear()
+            if not self._closed:
+                # A little patience lets beats and log lines share the commit of a job that waits for one.
+                time.sleep(RIDE_ALONG_SECONDS)
+            with self._mutex:
+                leads, self._busy = not self._busy, True
+            if leads:
+                self._lead(None)
+            if self._closed and not self._queue:
+                return
+
+    def _lead(self, own: _Item | None) -> None:
+        """Hold the writer's place until the own work is done, then hand it to somebody who waits."""
+        try:
+            while self._queue and (own is None or not own.finished):
+                group = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUP))]
+                try:
+                    self._run_group(group)
+                finally:
+                    for item in group:
+                        item.finish()
+        finally:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        with self._mutex:
+            heir = next((item for item in self._queue if item.wake is not None), None)
+            if heir is None:
+                self._busy = False
+                if self._queue:
+                    self._later.set()
+            elif heir.wake is not None:
+                heir.wake.release()
+
+    def _run_group(self, group: Sequence[_Item]) -> None:
+        if len(group) > 1 and self._try_together(group):
+            return
+        for item in group:
+            item.error = item.result = None
+            self._run_alone(item)
+
+    def _try_together(self, group: Sequence[_Item]) -> bool:
+        try:
+            unit = self._open_unit()
+        except HeadwayError as error:
+            for item in group:
+                item.error = error
+            return True
+        try:
+            for item in group:
+                writes = unit.tx.writes
+                try:
+                    item.result = item.work(unit.tx)
+                except HeadwayError as error:
+                    # It refused before it wrote: its neighbours need not suffer.
+                    if unit.tx.writes != writes:
+                        raise
+                    item.error = error
+            self._committed(unit.commit())
+        except BaseException as error:
+            unit.rollback()
+            if not isinstance(error, Exception):
+                for item in group:
+                    item.error = StoreUnavailable("the writing thread was interrupted")
+                raise
+            gone = self._translate(error)
+            if not isinstance(gone, StoreUnavailable):
+                return False
+            # The database is away: trying each by itself would wait for it once per work.
+            for item in group:
+                item.error = gone
+        return True
+
+    def _run_alone(self, item: _Item) -> None:
+        for turn in range(_TRIES_ALONE):
+            try:
+                unit = self._open_unit()
+            except HeadwayError as error:
+                item.error = error
+                return
+            try:
+                item.result = item.work(unit.tx)
+                self._committed(unit.commit())
+            except BaseException as error:
+                unit.rollback()
+                item.error = self._translate(error)
+                if not isinstance(error, Exception):
+                    raise
+                if isinstance(item.error, RetryAlone):
+                    item.error = StoreUnavailable(f"the database refused the transaction {turn + 1} times: {error}")
+                    continue
+                return
+            item.error = None
+            return

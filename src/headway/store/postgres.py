@@ -1,0 +1,78 @@
+"""Postgres: many processes may share it; the database's own clock decides."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Engine, make_url
+
+from headway.model.errors import StorageFull, StoreUnavailable
+from headway.ports.clock import Clock
+from headway.ports.signal import Signal
+from headway.store.dialects import POSTGRES
+from headway.store.groups import RetryAlone
+from headway.store.sqlstore import SqlStore
+
+_READERS = 8
+_CONNECT = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "application_name": "headway",
+    # A lock held by a frozen process must not freeze this one: the transaction is given up and tried again.
+    "options": "-c statement_timeout=60000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000",
+}
+# deadlock_detected, serialization_failure, lock_not_available, unique_violation
+_TRY_AGAIN = {"40P01", "40001", "55P03", "23505"}
+_FULL = {"53100"}
+
+
+def open_postgres(url: str, *, clock: Clock, signal: Signal) -> SqlStore:
+    """Open the database at the URL. The caller has checked the schema."""
+    return SqlStore(
+        postgres_engine(url, read_only=False),
+        postgres_engine(url, read_only=True),
+        POSTGRES,
+        clock=clock,
+        signal=signal,
+        translate=translate,
+    )
+
+
+def driver_url(url: str) -> URL:
+    """The URL with our driver named."""
+    return make_url(url).set(drivername="postgresql+psycopg")
+
+
+def postgres_engine(url: str, *, read_only: bool) -> Engine:
+    """An engine; readers commit by themselves, so that a read is one round trip."""
+    if read_only:
+        return sa.create_engine(
+            driver_url(url),
+            connect_args=_CONNECT,
+            pool_size=_READERS,
+            max_overflow=4,
+            pool_pre_ping=True,
+            pool_recycle=300,
+            isolation_level="AUTOCOMMIT",
+        )
+    return sa.create_engine(driver_url(url), connect_args=_CONNECT, pool_size=1, max_overflow=0)
+
+
+def translate(error: BaseException) -> BaseException:
+    """What Postgres' exceptions mean for a caller."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return (
+            StoreUnavailable(f"the database has no connection left: {error}")
+            if isinstance(error, sa.exc.TimeoutError)
+            else error
+        )
+    state = getattr(error.orig, "sqlstate", None)
+    if state in _TRY_AGAIN:
+        return RetryAlone(str(error.orig))
+    if state in _FULL:
+        return StorageFull(f"the disk of the database is full ({error.orig})")
+    if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError)):
+        return StoreUnavailable(f"the database did not answer: {str(error.orig).strip()}")
+    return error

@@ -1,0 +1,183 @@
+"""Reads: the statements behind the ``Reader`` port."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from headway.model.commands import ListJobs
+from headway.model.errors import InvalidRequest
+from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
+from headway.model.states import LIVE_STATES, JobState
+from headway.store.rows import (
+    ATTEMPT_COLUMNS,
+    JOB_COLUMNS,
+    LOG_COLUMNS,
+    SESSION_COLUMNS,
+    to_attempt,
+    to_event,
+    to_job,
+    to_log_line,
+    to_session,
+)
+from headway.store.statements import Statements
+from headway.store.tables import attempts, counters, job_labels, job_logs, jobs, sessions
+
+
+class SqlReader:
+    """The ``Reader`` port over one connection."""
+
+    def __init__(self, connection: Connection, statements: Statements, now: Callable[[], int]) -> None:
+        self._connection = connection
+        self._statements = statements
+        self._now = now
+
+    def now(self) -> int:
+        """See ``Reader.now``."""
+        query = self._statements.facts.database_time
+        return int(self._connection.exec_driver_sql(query).scalar_one()) if query else self._now()
+
+    def get(self, job_id: str) -> Job | None:
+        """See ``Reader.get``."""
+        row = self._statements.get_job.run(self._connection, {"job_id": job_id}).first()
+        return to_job(row) if row else None
+
+    def list_jobs(self, query: ListJobs) -> Page[Job]:
+        """See ``Reader.list_jobs``."""
+        if len(query.states) > 1 and query.label is None:
+            # One range of the index per state, merged: a single range over all states could not give the order.
+            found = [row for state in query.states for row in self._listed(query, (state,))]
+            found.sort(key=lambda row: (row.submitted_at, row.id), reverse=True)
+        else:
+            found = list(self._listed(query, query.states))
+        rows = found[: query.limit]
+        more = len(found) > query.limit
+        cursor = _write_cursor(rows[-1].submitted_at, rows[-1].id) if more else None
+        return Page([to_job(row) for row in rows], cursor)
+
+    def _listed(self, query: ListJobs, states: tuple[JobState, ...]) -> Sequence[sa.Row[Any]]:
+        statement = sa.select(*JOB_COLUMNS).where(*_filters(query, states))
+        at, job_id = jobs.c.submitted_at, jobs.c.id
+        if query.label is not None:
+            name, value = query.label
+            at, job_id = job_labels.c.submitted_at, job_labels.c.job_id
+            statement = statement.join(job_labels, job_labels.c.job_id == jobs.c.id)
+            statement = statement.where(job_labels.c.name == name, job_labels.c.value == value)
+        if query.cursor is not None:
+            statement = statement.where(sa.tuple_(at, job_id) < sa.tuple_(*map(sa.literal, _read_cursor(query.cursor))))
+        statement = statement.order_by(at.desc(), job_id.desc()).limit(query.limit + 1)
+        return self._connection.execute(statement).fetchall()
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        """See ``Reader.attempts``."""
+        statement = (
+            sa.select(*ATTEMPT_COLUMNS)
+            .join(jobs, jobs.c.id == attempts.c.job_id)
+            .where(attempts.c.job_id == job_id)
+            .order_by(attempts.c.fence)
+        )
+        return [to_attempt(row) for row in self._connection.execute(statement)]
+
+    def logs(self, job_id: str, after: int, limit: int) -> list[LogLine]:
+        """See ``Reader.logs``."""
+        statement = (
+            sa.select(*LOG_COLUMNS)
+            .where(job_logs.c.job_id == job_id, job_logs.c.id > after)
+            .order_by(job_logs.c.id)
+            .limit(limit)
+        )
+        return [to_log_line(row) for row in self._connection.execute(statement)]
+
+    def result(self, job_id: str) -> tuple[str | None, str | None, int | None]:
+        """See ``Reader.result``."""
+        statement = sa.select(jobs.c.result, jobs.c.result_blob, jobs.c.result_removed_at).where(jobs.c.id == job_id)
+        row = self._connection.execute(statement).first()
+        return (row[0], row[1], row[2]) if row else (None, None, None)
+
+    def events(self, after: int, limit: int, job_id: str | None = None) -> list[Event]:
+        """See ``Reader.events``."""
+        parameters: dict[str, Any] = {"after": after, "batch": limit}
+        if job_id is None:
+            found = self._statements.all_events.run(self._connection, parameters)
+        else:
+            found = self._statements.job_events.run(self._connection, {**parameters, "job_id": job_id})
+        return [to_event(row) for row in found]
+
+    def feed_bounds(self) -> tuple[int, int]:
+        """See ``Reader.feed_bounds``."""
+        found = {row[0]: row[1] for row in self._connection.execute(sa.select(counters.c.name, counters.c.value))}
+        return found.get("purged", 0), found.get("feed", 0)
+
+    def live(self, job_ids: Sequence[str]) -> list[Job]:
+        """See ``Reader.live``."""
+        if not job_ids:
+            return []
+        statement = sa.select(*JOB_COLUMNS).where(jobs.c.id.in_(list(job_ids)))
+        return [to_job(row) for row in self._connection.execute(statement)]
+
+    def counts(self) -> dict[JobState, int]:
+        """See ``Reader.counts``."""
+        statement = (
+            sa.select(jobs.c.state, sa.func.count())
+            .where(jobs.c.state.in_([str(state) for state in sorted(LIVE_STATES)]))
+            .group_by(jobs.c.state)
+        )
+        found = {JobState(row[0]): int(row[1]) for row in self._connection.execute(statement)}
+        return {state: found.get(state, 0) for state in JobState if state in LIVE_STATES}
+
+    def session(self, session_id: str) -> Session | None:
+        """See ``Reader.session``."""
+        row = self._connection.execute(sa.select(*SESSION_COLUMNS).where(sessions.c.id == session_id)).first()
+        return to_session(row) if row else None
+
+    def sessions(self, kind: str) -> list[Session]:
+        """See ``Reader.sessions``."""
+        statement = sa.select(*SESSION_COLUMNS).where(sessions.c.kind == kind).order_by(sessions.c.created_at.desc())
+        return [to_session(row) for row in self._connection.execute(statement)]
+
+
+def _filters(query: ListJobs, states: tuple[JobState, ...]) -> list[sa.ColumnElement[bool]]:
+    clauses: list[sa.ColumnElement[bool]] = []
+    if states:
+        clauses.append(
+            jobs.c.state.in_([str(state) for state in states]) if len(states) > 1 else jobs.c.state == str(states[0])
+        )
+    for column, value in ((jobs.c.task, query.task), (jobs.c.queue, query.queue), (jobs.c.worker_id, query.worker)):
+        if value is not None:
+            clauses.append(column == value)
+    if query.since is not None:
+        clauses.append(jobs.c.submitted_at >= query.since)
+    if query.until is not None:
+        clauses.append(jobs.c.submitted_at < query.until)
+    if query.text:
+        escaped = query.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        inside = f"%{escaped}%"
+        clauses.append(
+            sa.or_(
+                jobs.c.id.like(f"{escaped}%", escape="\\"),
+                *(
+                    c.ilike(inside, escape="\\")
+                    for c in (jobs.c.task, jobs.c.labels, jobs.c.error, jobs.c.args, jobs.c.kwargs)
+                ),
+            )
+        )
+    return clauses
+
+
+def _write_cursor(at: int, job_id: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([at, job_id]).encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[int, str]:
+    try:
+        at, job_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return int(at), str(job_id)
+    except (ValueError, TypeError) as error:
+        raise InvalidRequest(
+            f"expected cursor to be the next_cursor of a page, got: {cursor!r}", hint="Start again without a cursor."
+        ) from error

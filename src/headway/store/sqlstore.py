@@ -1,0 +1,165 @@
+"""The ``Store`` port over SQLAlchemy: what SQLite and Postgres share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar, cast
+
+from sqlalchemy.engine import Connection, Engine
+
+from headway.model.errors import HeadwayError, StoreUnavailable
+from headway.ports.clock import Clock
+from headway.ports.signal import Signal
+from headway.ports.store import Reader, Tx
+from headway.store.dialects import DialectFacts
+from headway.store.groups import GroupCommit
+from headway.store.reader import SqlReader
+from headway.store.sequencer import number_committed, number_within
+from headway.store.statements import Statements
+from headway.store.tx import SqlTx
+
+T = TypeVar("T")
+
+
+class SqlUnit:
+    """One transaction on the writer's connection."""
+
+    def __init__(self, connection: Connection, statements: Statements, now: int) -> None:
+        self._connection = connection
+        self._statements = statements
+        self.tx = SqlTx(connection, statements, now)
+
+    def commit(self) -> int:
+        """Write the events (numbered, where holding the transaction is the sequencer's lock) and commit."""
+        count = number_within(self._connection, self._statements, self.tx)
+        self._connection.commit()
+        return count
+
+    def rollback(self) -> None:
+        """Give up; a broken connection is thrown away."""
+        try:
+            self._connection.rollback()
+        except Exception:
+            self._connection.invalidate()
+
+
+class SqlStore:
+    """Transactions over one database.
+
+    Args:
+        writer: engine with the one connection that writes.
+        readers: engine with a pool of connections that only read.
+        facts: how the dialect is spoken.
+        translate: a driver's exception in our words.
+    """
+
+    def __init__(
+        self,
+        writer: Engine,
+        readers: Engine,
+        facts: DialectFacts,
+        *,
+        clock: Clock,
+        signal: Signal,
+        translate: Callable[[BaseException], BaseException],
+    ) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._facts = facts
+        self._clock = clock
+        self._signal = signal
+        self._translate = translate
+        self._statements = Statements(writer.dialect, facts)
+        self._connection: Connection | None = None
+        self._group = GroupCommit(self._open_unit, translate, self._committed)
+
+    @property
+    def kind(self) -> str:
+        """See ``Store.kind``."""
+        return self._facts.name
+
+    @property
+    def shared(self) -> bool:
+        """See ``Store.shared``."""
+        return self._facts.sequencer_lock is not None
+
+    def write(self, work: Callable[[Tx], T]) -> T:
+        """See ``Store.write``."""
+        return cast(T, self._group.write(work))
+
+    def write_later(self, work: Callable[[Tx], None]) -> None:
+        """See ``Store.write_later``."""
+        self._group.write_later(work)
+
+    def read(self, work: Callable[[Reader], T]) -> T:
+        """See ``Store.read``."""
+        with self._translated(), self._readers.connect() as connection:
+            return work(SqlReader(connection, self._statements, self._clock.now))
+
+    def number_events(self) -> int:
+        """See ``Store.number_events``."""
+        if self._facts.sequencer_lock is None:
+            return 0
+        with self._translated(), self._readers.connect() as connection:
+            connection = connection.execution_options(isolation_level="READ COMMITTED")
+            count = number_committed(connection, self._statements)
+            connection.commit()
+        if count:
+            self._signal.notify("feed")
+        return count
+
+    def ping(self) -> float:
+        """See ``Store.ping``."""
+        start = time.perf_counter()
+        with self._translated(), self._readers.connect() as connection:
+            connection.exec_driver_sql("SELECT 1").scalar()
+        return time.perf_counter() - start
+
+    def close(self) -> None:
+        """See ``Store.close``."""
+        self._group.close()
+        if self._connection is not None:
+            self._connection.close()
+        self._writer.dispose()
+        self._readers.dispose()
+
+    def _open_unit(self) -> SqlUnit:
+        with self._translated():
+            connection = self._connection
+            if connection is None or connection.closed or connection.invalidated:
+                if connection is not None:
+                    connection.close()
+                connection = self._connection = self._writer.connect()
+            now = self._clock.now()
+            try:
+                connection.begin()
+                if self._facts.begin is not None:
+                    connection.exec_driver_sql(self._facts.begin)
+                if self._facts.database_time is not None:
+                    now = int(connection.exec_driver_sql(self._facts.database_time).scalar_one())
+            except Exception:
+                # Half begun: the next group starts on a fresh connection.
+                self._connection = None
+                connection.invalidate()
+                connection.close()
+                raise
+            return SqlUnit(connection, self._statements, now)
+
+    def _committed(self, count: int) -> None:
+        # With a sequencer of its own the store only says that there is something to number.
+        if count:
+            self._signal.notify("unnumbered" if self.shared else "feed")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except HeadwayError:
+            raise
+        except Exception as error:
+            translated = self._translate(error)
+            if translated is error or not isinstance(translated, HeadwayError):
+                raise StoreUnavailable(f"the database did not answer: {error}") from error
+            raise translated from error

@@ -1,0 +1,164 @@
+"""The prepared statements of one store beside those of the transitions."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+
+from headway.store.dialects import DialectFacts
+from headway.store.prepared import Prepared, insert_into
+from headway.store.rows import EVENT_COLUMNS, JOB_COLUMNS
+from headway.store.tables import attempts, audit, counters, events, job_labels, job_logs, jobs, sessions, workers
+from headway.store.transitions import Transitions
+
+_RUNNING = jobs.c.state == sa.literal_column("'running'")
+_WAITING = jobs.c.state.in_([sa.literal_column(f"'{s}'") for s in ("scheduled", "queued", "retry_scheduled")])
+_DUE = jobs.c.state.in_([sa.literal_column(f"'{s}'") for s in ("scheduled", "retry_scheduled")])
+
+
+def _p(
+    name: str, kind: sa.types.TypeEngine[object] | type[sa.types.TypeEngine[object]] = sa.String
+) -> sa.BindParameter[object]:
+    return sa.bindparam(name, type_=kind)
+
+
+class Statements:
+    """Every statement of the write side, compiled once for a dialect."""
+
+    def __init__(self, dialect: Dialect, facts: DialectFacts) -> None:
+        def prepare(statement: sa.ClauseElement) -> Prepared:
+            return Prepared(statement, dialect)
+
+        self.facts = facts
+        self.transitions = Transitions(dialect, facts)
+        self.insert_event = insert_into(events, dialect, without=("id",))
+        self.insert_log = insert_into(job_logs, dialect, without=("id",))
+        self.insert_audit = insert_into(audit, dialect, without=("id",))
+        self.insert_label = insert_into(job_labels, dialect)
+        self.insert_worker = insert_into(workers, dialect)
+        self.insert_session = insert_into(sessions, dialect)
+        self.get_job = prepare(sa.select(*JOB_COLUMNS).where(jobs.c.id == _p("job_id")))
+        self.find_key = prepare(
+            sa.select(jobs.c.id, jobs.c.fingerprint).where(
+                jobs.c.idempotency_scope == _p("scope"), jobs.c.idempotency_key == _p("key")
+            )
+        )
+        self.fingerprint = prepare(sa.select(jobs.c.fingerprint).where(jobs.c.id == _p("job_id")))
+        self.end_attempt = prepare(
+            sa.update(attempts)
+            .values(finished_at=_p("now", sa.BigInteger), outcome=_p("new_outcome"), error=_p("new_error"))
+            .where(attempts.c.job_id == _p("of_job"), attempts.c.fence == _p("of_fence", sa.Integer))
+            .where(attempts.c.outcome.is_(None))
+        )
+        self.attempt_outcome = prepare(
+            sa.select(attempts.c.outcome).where(
+                attempts.c.job_id == _p("of_job"), attempts.c.fence == _p("of_fence", sa.Integer)
+            )
+        )
+        self.request_cancel = prepare(
+            sa.update(jobs)
+            .values(cancel_requested_at=sa.func.coalesce(jobs.c.cancel_requested_at, _p("now", sa.BigInteger)))
+            .where(jobs.c.id == _p("job_id"), _RUNNING)
+            .returning(jobs.c.fence)
+        )
+        self.due = prepare(
+            sa.select(jobs.c.id, jobs.c.state)
+            .where(_DUE, jobs.c.run_at <= _p("now", sa.BigInteger))
+            .order_by(jobs.c.run_at)
+            .limit(_p("batch", sa.Integer))
+        )
+        self.expired = prepare(
+            sa.select(jobs.c.id)
+            .where(_WAITING, jobs.c.finished_at.is_(None), jobs.c.expires_at <= _p("now", sa.BigInteger))
+            .limit(_p("batch", sa.Integer))
+        )
+        lapsed = (
+            sa.select(
+                jobs.c.id, jobs.c.fence, jobs.c.attempts, jobs.c.rescues, jobs.c.worker_id,
+                jobs.c.cancel_requested_at, jobs.c.expires_at,
+            )
+            .where(_RUNNING, jobs.c.heartbeat_at < _p("before", sa.BigInteger))
+            .order_by(jobs.c.heartbeat_at)
+            .limit(_p("batch", sa.Integer))
+        )  # fmt: skip
+        self.lapsed = prepare(lapsed.with_for_update(skip_locked=True) if facts.skip_locked else lapsed)
+        self.release = prepare(
+            sa.update(jobs).values(held_by=None).where(jobs.c.id == _p("job_id"), jobs.c.held_by.is_not(None))
+        )
+        self.release_all = prepare(sa.update(jobs).values(held_by=None).where(jobs.c.held_by == _p("worker")))
+        self.retire_worker = prepare(
+            sa.update(workers).values(stopped_at=_p("now", sa.BigInteger)).where(
+                workers.c.id == _p("worker"), workers.c.stopped_at.is_(None)
+            )
+        )  # fmt: skip
+        self.renew_worker = prepare(
+            sa.update(workers).values(beat_at=_p("now", sa.BigInteger)).where(workers.c.id == _p("worker"))
+        )
+        self.delete_log_before = prepare(
+            sa.delete(job_logs).where(job_logs.c.job_id == _p("job_id"), job_logs.c.id < _p("first", BigInt))
+        )
+        self.log_cut = prepare(
+            sa.select(job_logs.c.id)
+            .where(job_logs.c.job_id == _p("job_id"))
+            .order_by(job_logs.c.id.desc())
+            .limit(1)
+            .offset(_p("keep", sa.Integer))
+        )
+        self.result_ref = prepare(sa.select(jobs.c.result_blob).where(jobs.c.id == _p("job_id")))
+        self.clear_result = prepare(
+            sa.update(jobs)
+            .values(result=None, result_blob=None, result_removed_at=_p("now", sa.BigInteger))
+            .where(jobs.c.id == _p("job_id"))
+        )
+        self.change_session = prepare(
+            sa.update(sessions)
+            .values(
+                body=_p("new_body"), version=_p("new_version", sa.Integer), updated_at=_p("now", sa.BigInteger),
+                actor=_p("new_actor"),
+            )
+            .where(sessions.c.id == _p("of_session"), sessions.c.version == _p("expected", sa.Integer))
+        )  # fmt: skip
+        self.delete_session = prepare(sa.delete(sessions).where(sessions.c.id == _p("of_session")))
+        self.read_counter = prepare(sa.select(counters.c.value).where(counters.c.name == _p("counter")))
+        self.set_counter = prepare(
+            sa.update(counters).values(value=_p("new_value", sa.BigInteger)).where(counters.c.name == _p("counter"))
+        )
+        self.unnumbered = prepare(
+            sa.select(events.c.id).where(events.c.pos.is_(None)).order_by(events.c.id).limit(_p("batch", sa.Integer))
+        )
+        self.number_event = prepare(
+            sa.update(events).values(pos=_p("new_pos", sa.BigInteger)).where(events.c.id == _p("event_id", BigInt))
+        )
+        self.job_events = prepare(
+            sa.select(*EVENT_COLUMNS)
+            .where(events.c.job_id == _p("job_id"), events.c.pos > _p("after", sa.BigInteger))
+            .order_by(events.c.pos)
+            .limit(_p("batch", sa.Integer))
+        )
+        self.all_events = prepare(
+            sa.select(*EVENT_COLUMNS)
+            .where(events.c.pos > _p("after", sa.BigInteger))
+            .order_by(events.c.pos)
+            .limit(_p("batch", sa.Integer))
+        )
+        self.beat = _beat_statement(facts)
+
+
+BigInt = sa.BigInteger
+
+
+def _beat_statement(facts: DialectFacts) -> str:
+    now, worker = facts.parameter("now"), facts.parameter("worker")
+    kept = ", ".join(
+        f"{column} = CASE WHEN r.moved & {flag} <> 0 THEN r.{source} ELSE jobs.{column} END"
+        for column, source, flag in (
+            ("progress_done", "done", 1),
+            ("progress_total", "total", 1),
+            ("progress_message", "message", 1),
+            ("custom_state", "custom_state", 2),
+            ("custom_meta", "custom_meta", 2),
+        )
+    )
+    return f"""UPDATE jobs SET heartbeat_at = {now}, {kept} FROM {facts.reports}
+        WHERE jobs.id = r.id AND jobs.fence = r.fence AND jobs.state = 'running' AND jobs.worker_id = {worker}
+        RETURNING jobs.id, jobs.fence, jobs.cancel_requested_at"""
