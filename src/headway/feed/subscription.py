@@ -1,0 +1,82 @@
+"""One reader's place in the feed: what it has been given, what waits for it, and when it is too slow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from headway.feed.frames import Frame
+
+MAX_WAITING_BYTES: Final = 1 << 20
+
+
+class Subscription:
+    """A bounded queue between the tailer and one reader. All methods belong to the event loop's thread.
+
+    Attributes:
+        job_id: the one job that is read, or None for all.
+        start: every transition up to this position is read from the store, every later one arrives here.
+        log_start: the same for the job's log lines.
+        overflowed: the reader was too slow and lost its queue; it resumes by the last id it saw.
+    """
+
+    def __init__(self, job_id: str | None, *, start: int, log_start: int, max_bytes: int = MAX_WAITING_BYTES) -> None:
+        self.job_id = job_id
+        self.start = start
+        self.log_start = log_start
+        self.overflowed = False
+        self._frames: deque[Frame] = deque()
+        self._bytes = 0
+        self._max_bytes = max_bytes
+        self._closed = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._on_close: list[asyncio.Task[None]] = []
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will arrive."""
+        return self._closed
+
+    def push(self, frame: Frame) -> None:
+        """Queue a frame; over the limit the queue is dropped and the subscription closed."""
+        if self._closed:
+            return
+        self._frames.append(frame)
+        self._bytes += len(frame.native)
+        if self._bytes > self._max_bytes:
+            self.overflowed = True
+            self._frames.clear()
+            self.close()
+        else:
+            self._wake()
+
+    def close(self) -> None:
+        """Nothing more arrives; what is queued can still be taken (nothing after an overflow)."""
+        self._closed = True
+        self._wake()
+        # A reader that does not read holds its writer inside a send: only cancelling gets it out.
+        if self.overflowed:
+            for task in self._on_close:
+                task.cancel()
+
+    def cancel_on_overflow(self, task: asyncio.Task[None]) -> None:
+        """Cancel this task, which writes to the reader, when the reader turns out to be too slow."""
+        self._on_close.append(task)
+
+    async def take(self) -> list[Frame]:
+        """Everything that waits, at least one frame; empty when the subscription is closed and drained."""
+        if not self._frames and not self._closed:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        frames = list(self._frames)
+        self._frames.clear()
+        self._bytes = 0
+        return frames
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

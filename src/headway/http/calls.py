@@ -1,0 +1,49 @@
+"""From the event loop to the service: each verb runs in a bounded pool of threads, as the request's actor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from fastapi import Request
+
+from headway.model.actor import Actor
+from headway.service import Context, Services
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Calls verbs of the service for one request.
+
+    It is ``request.state.call`` of every request that the door let in, so that routers of other rooms
+    need nothing else: ``job = await request.state.call(get_job, job_id)``.
+    """
+
+    services: Services
+    actor: Actor
+    traceparent: str
+    limiter: CapacityLimiter
+
+    async def __call__(self, verb: Callable[Concatenate[Context, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run ``verb(context, *args, **kwargs)`` in a thread; what it raises is raised here."""
+        context = Context(services=self.services, actor=self.actor, traceparent=self.traceparent)
+        return await self.run(partial(verb, context, *args, **kwargs))
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run any blocking work in the same bounded pool."""
+        return await anyio.to_thread.run_sync(work, limiter=self.limiter)
+
+
+def caller(request: Request) -> Caller:
+    """Dependency: the caller of this request."""
+    found: Any = request.state.call
+    if not isinstance(found, Caller):
+        raise TypeError(f"expected a Caller in request.state.call, got {type(found).__name__}")
+    return found
