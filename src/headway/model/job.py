@@ -102,6 +102,7 @@ class Job:
     kwargs: dict[str, Any] = field(default_factory=dict)
     has_result: bool = False
     result_removed_at: int | None = None
+    retries_used: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,8 +218,12 @@ class Reader(Protocol):
         """All sessions of a kind, newest first."""
         ...
 
-    def cancelling(self, worker_id: str) -> list[tuple[str, int]]:
-        """(job, fence) of this worker's running jobs that were asked to stop."""
+    def has_lapsed(self, silent_for: int) -> bool:
+        """Whether a running job has had no heartbeat for this many microseconds."""
+        ...
+
+    def next_due(self) -> int | None:
+        """The next time at which a waiting job is due or expires."""
         ...
 
 

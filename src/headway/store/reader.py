@@ -25,7 +25,7 @@ from headway.store.rows import (
     to_log_line,
     to_session,
 )
-from headway.store.statements import Statements
+from headway.store.statements import DUE, Statements
 from headway.store.tables import attempts, counters, job_labels, job_logs, jobs, sessions
 
 
@@ -129,6 +129,19 @@ class SqlReader:
         )
         found = {JobState(row[0]): int(row[1]) for row in self._connection.execute(statement)}
         return {state: found.get(state, 0) for state in JobState if state in LIVE_STATES}
+
+    def has_lapsed(self, silent_for: int) -> bool:
+        """See ``Reader.has_lapsed``."""
+        statement = sa.select(sa.func.min(jobs.c.heartbeat_at)).where(jobs.c.state == sa.literal_column("'running'"))
+        oldest = self._connection.execute(statement).scalar()
+        return oldest is not None and oldest < self.now() - silent_for
+
+    def next_due(self) -> int | None:
+        """See ``Reader.next_due``."""
+        due = sa.select(sa.func.min(jobs.c.run_at)).where(DUE)
+        expires = sa.select(sa.func.min(jobs.c.expires_at)).where(jobs.c.expires_at.is_not(None), jobs.c.finished_at.is_(None))
+        found = [self._connection.execute(statement).scalar() for statement in (due, expires)]
+        return min((at for at in found if at is not None), default=None)
 
     def session(self, session_id: str) -> Session | None:
         """See ``Reader.session``."""

@@ -86,6 +86,7 @@ def to_job(row: Any) -> Job:
         kwargs=json.loads(row.kwargs),
         has_result=bool(row.has_result),
         result_removed_at=row.result_removed_at,
+        retries_used=row.retries_used,
     )
 
 

@@ -13,7 +13,7 @@ from headway.store.transitions import Transitions
 
 _RUNNING = jobs.c.state == sa.literal_column("'running'")
 _WAITING = jobs.c.state.in_([sa.literal_column(f"'{s}'") for s in ("scheduled", "queued", "retry_scheduled")])
-_DUE = jobs.c.state.in_([sa.literal_column(f"'{s}'") for s in ("scheduled", "retry_scheduled")])
+DUE = jobs.c.state.in_([sa.literal_column(f"'{s}'") for s in ("scheduled", "retry_scheduled")])
 
 
 def _p(
@@ -63,7 +63,7 @@ class Statements:
         )
         self.due = prepare(
             sa.select(jobs.c.id, jobs.c.state)
-            .where(_DUE, jobs.c.run_at <= _p("now", sa.BigInteger))
+            .where(DUE, jobs.c.run_at <= _p("now", sa.BigInteger))
             .order_by(jobs.c.run_at)
             .limit(_p("batch", sa.Integer))
         )

@@ -1,0 +1,52 @@
+"""The verbs, one function each: ``(ctx, …) -> model``. All decisions; the only caller of the store."""
+
+from headway.service.context import Context, Limits, Services, system_context
+from headway.service.door import StoreJobDoor
+from headway.service.jobs import (
+    cancel_job,
+    count_jobs,
+    feed_bounds,
+    forget_result,
+    get_job,
+    list_attempts,
+    list_jobs,
+    read_events,
+    read_logs,
+    read_result,
+    rerun_job,
+    submit_batch,
+    submit_job,
+)
+from headway.service.sessions import delete_session, get_session, list_sessions, save_session
+from headway.service.upkeep import DueReport, RescueReport, RetentionReport, enqueue_due, rescue_lapsed, run_retention
+
+__all__ = [
+    "Context",
+    "DueReport",
+    "Limits",
+    "RescueReport",
+    "RetentionReport",
+    "Services",
+    "StoreJobDoor",
+    "cancel_job",
+    "count_jobs",
+    "delete_session",
+    "enqueue_due",
+    "feed_bounds",
+    "forget_result",
+    "get_job",
+    "get_session",
+    "list_attempts",
+    "list_jobs",
+    "list_sessions",
+    "read_events",
+    "read_logs",
+    "read_result",
+    "rerun_job",
+    "rescue_lapsed",
+    "run_retention",
+    "save_session",
+    "submit_batch",
+    "submit_job",
+    "system_context",
+]

@@ -1,0 +1,178 @@
+"""What becomes of a job when an attempt ends: the two retry rules, cancel, interruption, replacement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from headway.model.commands import Finish, FinishAnswer, Resend
+from headway.model.job import Backoff, ErrorInfo
+from headway.model.states import AttemptOutcome, JobState, Verb
+from headway.ports.store import TransitionRefused, Tx
+from headway.service.context import Context
+from headway.service.jobs import insert_sent
+from headway.service.submission import encode, job_row
+
+_MAX_ERROR_CHARACTERS = 10_000
+_MAX_TRACEBACK_CHARACTERS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One way to end an attempt: the verb, what it changes, and how the attempt's outcome reads."""
+
+    verb: Verb
+    outcome: AttemptOutcome
+    changes: Mapping[str, Any]
+    data: Mapping[str, Any]
+    error: ErrorInfo | None = None
+
+
+def error_json(error: ErrorInfo | None) -> str | None:
+    """An error as it is stored, with its long texts cut."""
+    if error is None:
+        return None
+    kept = {name: value for name, value in asdict(error).items() if value is not None}
+    kept["message"] = kept["message"][:_MAX_ERROR_CHARACTERS]
+    if "traceback" in kept:
+        # The end of a traceback names the error; the beginning is the engine's.
+        kept["traceback"] = kept["traceback"][-_MAX_TRACEBACK_CHARACTERS:]
+    return json.dumps(kept)
+
+
+def finish_in(ctx: Context, tx: Tx, finish: Finish, ref: str | None, worker_id: str) -> FinishAnswer:
+    """Record an attempt's end in this transaction, if it still holds the fence.
+
+    A refused finish changes nothing and sends nothing. One that was recorded before answers the same again.
+    """
+    decision = decide(ctx, finish, tx.now(), ref)
+    if finish.held:
+        decision = replace(decision, changes={**decision.changes, "held_by": worker_id})
+    moved = tx.move(
+        decision.verb,
+        finish.job_id,
+        actor=ctx.actor.name,
+        fence=finish.fence,
+        changes=decision.changes,
+        data=decision.data,
+        unless_cancelling=decision.verb in (Verb.RETRY, Verb.REPLACE, Verb.REQUEUE),
+    )
+    if isinstance(moved, TransitionRefused):
+        again = _cancelled_instead(ctx, tx, finish, decision)
+        if again is not None:
+            return again
+        return _refused(tx, finish)
+    tx.end_attempt(finish.job_id, finish.fence, str(decision.outcome), error_json(decision.error))
+    if finish.sends:
+        insert_sent(ctx, tx, [job_row(ctx, send, tx.now()) for send in finish.sends])
+    return FinishAnswer(moved.state)
+
+
+def _cancelled_instead(ctx: Context, tx: Tx, finish: Finish, decision: Decision) -> FinishAnswer | None:
+    """A retry loses against a cancel that was asked for meanwhile."""
+    if decision.verb not in (Verb.RETRY, Verb.REPLACE, Verb.REQUEUE):
+        return None
+    changes = {"error": error_json(_CANCELLED)}
+    stopped = tx.move(Verb.STOP, finish.job_id, actor=ctx.actor.name, fence=finish.fence, changes=changes)
+    if isinstance(stopped, TransitionRefused):
+        return None
+    tx.end_attempt(finish.job_id, finish.fence, str(decision.outcome), error_json(decision.error))
+    return FinishAnswer(stopped.state)
+
+
+def _refused(tx: Tx, finish: Finish) -> FinishAnswer:
+    outcome = tx.attempt_ended(finish.job_id, finish.fence)
+    if outcome is None or outcome == AttemptOutcome.ABANDONED:
+        return FinishAnswer(None, refused=True)
+    job = tx.get(finish.job_id)
+    return FinishAnswer(job.state if job else None)
+
+
+_CANCELLED = ErrorInfo(code="cancelled", message="the job was cancelled while it ran")
+
+
+def decide(ctx: Context, finish: Finish, now: int, ref: str | None) -> Decision:
+    """What the reported outcome means for the job; no I/O."""
+    outcome = finish.outcome
+    if outcome in (AttemptOutcome.SUCCEEDED, AttemptOutcome.IGNORED):
+        body = None if ref is not None or finish.result_json == "null" else finish.result_json
+        changes = {"result": body, "result_blob": ref, "error": None}
+        return Decision(Verb.SUCCEED, outcome, changes, {} if outcome is AttemptOutcome.SUCCEEDED else {"ignored": True})
+    if outcome in (AttemptOutcome.RETRIED, AttemptOutcome.REPLACED) and finish.resend is not None:
+        return _decide_resend(ctx, finish, finish.resend, now)
+    if outcome is AttemptOutcome.CANCELLED:
+        return Decision(Verb.STOP, outcome, {"error": error_json(finish.error or _CANCELLED)}, {}, finish.error)
+    if outcome is AttemptOutcome.INTERRUPTED:
+        return Decision(Verb.INTERRUPT, outcome, {"attempts+": -1}, {"interrupted": True}, finish.error)
+    if outcome is AttemptOutcome.REJECTED and finish.requeue:
+        return _bounded(ctx, finish, Decision(Verb.REQUEUE, outcome, {}, {"rejected": True}))
+    if outcome is AttemptOutcome.REJECTED:
+        rejected = finish.error or ErrorInfo(code="rejected", message="the task rejected the job")
+        return Decision(Verb.FAIL, outcome, {"error": error_json(rejected)}, {"code": rejected.code}, rejected)
+    return _decide_failure(ctx, finish, now)
+
+
+def _decide_resend(ctx: Context, finish: Finish, resend: Resend, now: int) -> Decision:
+    services = ctx.services
+    changes: dict[str, Any] = {
+        "next_task": resend.task,
+        "next_args": encode(services, resend.args),
+        "next_kwargs": encode(services, resend.kwargs),
+        "celery_retries": resend.celery_retries,
+        "canvas": encode(services, resend.canvas) if resend.canvas else None,
+        "error": error_json(finish.error),
+    }
+    if finish.outcome is AttemptOutcome.REPLACED and (resend.due_at is None or resend.due_at <= now):
+        return _bounded(ctx, finish, Decision(Verb.REPLACE, finish.outcome, changes, {"task": resend.task}, finish.error))
+    due_at = resend.due_at if resend.due_at is not None else now
+    decision = Decision(Verb.RETRY, finish.outcome, {**changes, "run_at": due_at}, {"due_at": due_at}, finish.error)
+    return _bounded(ctx, finish, decision)
+
+
+def _decide_failure(ctx: Context, finish: Finish, now: int) -> Decision:
+    """The job's own rule: failures that Celery did not retry, and timeouts."""
+    timed_out = finish.outcome is AttemptOutcome.TIMEOUT
+    error = finish.error or ErrorInfo(code="timeout" if timed_out else "task_failed", message=str(finish.outcome))
+    end = Decision(
+        Verb.TIME_OUT if timed_out else Verb.FAIL,
+        finish.outcome,
+        {"error": error_json(error)},
+        {"code": error.code},
+        error,
+    )
+    begun = finish.begun
+    if begun is None or not finish.may_retry or begun.retries_used >= begun.max_retries:
+        return end
+    backoff = Backoff(**json.loads(begun.backoff_json)) if begun.backoff_json else Backoff()
+    pause = backoff.pause(begun.retries_used + 1, ctx.services.ids.random_unit())
+    due_at = now + int(pause * 1_000_000)
+    changes = {"run_at": due_at, "retries_used+": 1, "error": error_json(error)}
+    again = Decision(Verb.RETRY, finish.outcome, changes, {"due_at": due_at, "code": error.code}, error)
+    if begun.attempt >= ctx.services.limits.max_attempts:
+        return end
+    return again
+
+
+def _bounded(ctx: Context, finish: Finish, decision: Decision) -> Decision:
+    """No job tries for ever, whoever asks for the next try."""
+    allowed = ctx.services.limits.max_attempts
+    if finish.begun is None or finish.begun.attempt < allowed:
+        return decision
+    error = ErrorInfo(
+        code="too_many_attempts",
+        message=f"the job was tried {finish.begun.attempt} times, and {allowed} are allowed",
+        traceback=decision.error.traceback if decision.error else None,
+        hint="Look at the errors of its attempts; HEADWAY_MAX_ATTEMPTS sets the bound.",
+    )
+    return Decision(Verb.FAIL, decision.outcome, {"error": error_json(error)}, {"code": error.code}, error)
+
+
+def wakes_after(answer: FinishAnswer) -> str | None:
+    """The topic that must be told of a finish."""
+    if answer.state is JobState.QUEUED:
+        return "work"
+    if answer.state is JobState.RETRY_SCHEDULED:
+        return "due"
+    return None

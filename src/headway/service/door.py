@@ -1,0 +1,148 @@
+"""The ``JobDoor`` over the store: how engines begin, beat and finish, and how tasks submit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from headway.model.commands import BeatAnswer, BeatReport, Begun, Finish, FinishAnswer, NewLogLine, SubmitJob
+from headway.model.job import Job
+from headway.model.states import TERMINAL_STATES, JobState
+from headway.ports.store import Tx
+from headway.service import jobs
+from headway.service.attempts import finish_in, wakes_after
+from headway.service.context import Context
+
+_SHARED_POLL_SECONDS = 1.0
+_LONG_WAIT_SECONDS = 3600.0
+
+
+class StoreJobDoor:
+    """See ``JobDoor``; every method is thread-safe.
+
+    Args:
+        ctx: the engine's context; its actor is written beside what it does.
+        worker_id: under which attempts are begun; its row must be registered.
+    """
+
+    def __init__(self, ctx: Context, worker_id: str) -> None:
+        self._ctx = ctx
+        self._services = ctx.services
+        self._worker_id = worker_id
+        self._tickets = threading.local()
+
+    def begin(self, limit: int) -> list[Begun]:
+        """See ``JobDoor.begin``."""
+        return self.finish_and_begin((), limit)[1]
+
+    def finish(self, finish: Finish) -> FinishAnswer:
+        """See ``JobDoor.finish``."""
+        return self.finish_and_begin((finish,), 0)[0][0]
+
+    def finish_and_begin(self, finishes: Sequence[Finish], limit: int) -> tuple[list[FinishAnswer], list[Begun]]:
+        """See ``JobDoor.finish_and_begin``."""
+        ctx, signal = self._ctx, self._services.signal
+        # Before the claim looks at the queue: what is queued after this moment wakes wait_for_work.
+        self._tickets.work = signal.ticket("work")
+        refs = [self._claim_check(finish) for finish in finishes]
+
+        def work(tx: Tx) -> tuple[list[FinishAnswer], list[Begun]]:
+            answers = [
+                finish_in(ctx, tx, finish, ref, self._worker_id) for finish, ref in zip(finishes, refs, strict=True)
+            ]
+            return answers, tx.claim(self._worker_id, limit, ctx.actor.name) if limit > 0 else []
+
+        answers, begun = self._services.store.write(work)
+        for finish, ref, answer in zip(finishes, refs, answers, strict=True):
+            if ref is not None and answer.refused:
+                self._services.blobs.delete(ref)
+            self._tell(finish, answer)
+        return answers, begun
+
+    def beat(self, reports: Sequence[BeatReport]) -> BeatAnswer:
+        """See ``JobDoor.beat``."""
+        answer = self._services.store.write(lambda tx: tx.beat(self._worker_id, reports))
+        if any(report.progress is not None or report.custom_state is not None for report in reports):
+            self._services.signal.notify("progress")
+        return answer
+
+    def log(self, lines: Sequence[NewLogLine]) -> None:
+        """See ``JobDoor.log``."""
+        kept = tuple(lines)
+        self._services.store.write_later(lambda tx: tx.add_log(kept))
+        self._services.signal.notify("progress")
+
+    def release(self, job_id: str, fence: int) -> None:
+        """See ``JobDoor.release``."""
+        self._services.store.write(lambda tx: tx.release(job_id, fence))
+        self._services.signal.notify("work")
+
+    def submit(self, command: SubmitJob) -> Job:
+        """See ``JobDoor.submit``."""
+        return jobs.submit_job(self._ctx, command)
+
+    def submit_many(self, commands: Sequence[SubmitJob]) -> list[str]:
+        """See ``JobDoor.submit_many``."""
+        return jobs.submit_batch(self._ctx, commands)
+
+    def get(self, job_id: str) -> Job | None:
+        """See ``JobDoor.get``."""
+        return self._services.store.read(lambda reader: reader.get(job_id))
+
+    def result_json(self, job_id: str) -> str | None:
+        """See ``JobDoor.result_json``."""
+        job = self.get(job_id)
+        if job is None or job.state is not JobState.SUCCEEDED:
+            return None
+        return jobs.read_result(self._ctx, job_id)
+
+    def forget(self, job_id: str) -> None:
+        """See ``JobDoor.forget``."""
+        jobs.forget_result(self._ctx, job_id)
+
+    def cancel(self, job_id: str, reason: str = "") -> Job:
+        """Cancel a job (what Celery calls revoke)."""
+        return jobs.cancel_job(self._ctx, job_id, reason)
+
+    def wait(self, job_id: str, timeout: float | None) -> Job | None:
+        """See ``JobDoor.wait``."""
+        clock, signal = self._services.clock, self._services.signal
+        ends = None if timeout is None else clock.monotonic() + timeout
+        topic = f"job:{job_id}"
+        # Other processes cannot wake this one for a single job: a shared store is looked at once a second too.
+        net = _SHARED_POLL_SECONDS if self._services.store.shared else _LONG_WAIT_SECONDS
+        while True:
+            ticket = signal.ticket(topic)
+            job = self.get(job_id)
+            if job is None or job.state in TERMINAL_STATES:
+                return job
+            left = net if ends is None else min(net, ends - clock.monotonic())
+            if left <= 0:
+                return job
+            signal.wait(topic, ticket, left)
+
+    def wait_for_work(self, timeout: float) -> bool:
+        """See ``JobDoor.wait_for_work``."""
+        signal = self._services.signal
+        ticket = getattr(self._tickets, "work", None)
+        return signal.wait("work", signal.ticket("work") if ticket is None else ticket, timeout)
+
+    def _claim_check(self, finish: Finish) -> str | None:
+        # Before the transaction: a crash leaves an orphaned file, never a row that names nothing.
+        body = finish.result_json
+        if body is None or len(body) <= self._services.limits.inline_result_bytes:
+            return None
+        return self._services.blobs.put(body.encode())
+
+    def _tell(self, finish: Finish, answer: FinishAnswer) -> None:
+        signal = self._services.signal
+        topic = wakes_after(answer)
+        if topic is not None:
+            signal.notify(topic)
+        if answer.state in TERMINAL_STATES:
+            signal.notify(f"job:{finish.job_id}")
+            signal.notify("ended")
+        for send in finish.sends:
+            signal.notify("due" if send.run_at is not None else "work")
+
+

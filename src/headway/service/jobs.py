@@ -1,0 +1,289 @@
+"""The verbs of jobs: submit, batch, get, list, cancel, rerun, attempts, logs, result, events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from headway.model.commands import ListJobs, SubmitJob
+from headway.model.errors import (
+    IdempotencyConflict,
+    InvalidRequest,
+    JobHasNoResult,
+    JobIdTaken,
+    JobNotFound,
+    ResultGone,
+    ResultNotReady,
+    TransitionConflict,
+)
+from headway.model.job import Attempt, Event, Job, LogLine, Page
+from headway.model.states import TERMINAL_STATES, JobState, Verb
+from headway.ports.store import TransitionRefused, Tx
+from headway.service.context import Context, trace_id_of
+from headway.service.submission import job_row
+from headway.service.verbs import verb
+
+MAX_PAGE = 1000
+
+
+@verb
+def submit_job(ctx: Context, command: SubmitJob) -> Job:
+    """Accept a job: stored, with its first event, when this returns.
+
+    The same idempotency key (or the same caller's id) with the same payload returns the job of the first time.
+
+    Raises:
+        UnknownTask, BadArguments, InvalidRequest, NotSerializable, PayloadTooLarge: the request is wrong.
+        IdempotencyConflict, JobIdTaken: the key or the id stands for another request.
+        StoreUnavailable: nothing was accepted, or the answer was lost: repeat it with a key.
+    """
+    row = job_row(ctx, command, ctx.services.clock.now())
+
+    def work(tx: Tx) -> Job:
+        known = _known(tx, row)
+        if known is None:
+            _insert(ctx, tx, [row])
+            known = row["id"]
+        job = tx.get(known)
+        assert job is not None
+        return job
+
+    job = ctx.services.store.write(work)
+    _wake(ctx, [row])
+    return job
+
+
+@verb
+def submit_batch(ctx: Context, commands: Sequence[SubmitJob]) -> list[str]:
+    """Accept all of these jobs or none; returns their ids in order."""
+    allowed = ctx.services.limits.max_batch
+    if not 0 < len(commands) <= allowed:
+        raise InvalidRequest(f"expected 1 to {allowed:,} jobs in a batch, got: {len(commands):,}")
+    now = ctx.services.clock.now()
+    rows = []
+    for index, command in enumerate(commands):
+        try:
+            rows.append(job_row(ctx, command, now))
+        except InvalidRequest as error:
+            error.details.setdefault("index", index)
+            raise
+    special = any(row["idempotency_key"] is not None for row in rows) or any(c.job_id for c in commands)
+
+    def work(tx: Tx) -> list[str]:
+        if not special:
+            _insert(ctx, tx, rows)
+            return [row["id"] for row in rows]
+        return [_insert_or_find(ctx, tx, row) for row in rows]
+
+    ids = ctx.services.store.write(work)
+    _wake(ctx, rows)
+    return ids
+
+
+@verb
+def get_job(ctx: Context, job_id: str) -> Job:
+    """One job as it is now. Raises ``JobNotFound``."""
+    job = ctx.services.store.read(lambda reader: reader.get(job_id))
+    if job is None:
+        raise JobNotFound(f"no job has the id {job_id!r}")
+    return job
+
+
+@verb
+def list_jobs(ctx: Context, query: ListJobs) -> Page[Job]:
+    """A page of jobs, newest first."""
+    if not 1 <= query.limit <= MAX_PAGE:
+        raise InvalidRequest(f"expected limit to be 1 to {MAX_PAGE}, got: {query.limit}")
+    return ctx.services.store.read(lambda reader: reader.list_jobs(query))
+
+
+@verb
+def count_jobs(ctx: Context) -> dict[JobState, int]:
+    """How many jobs there are in each live state."""
+    return ctx.services.store.read(lambda reader: reader.counts())
+
+
+@verb
+def cancel_job(ctx: Context, job_id: str, reason: str = "") -> Job:
+    """Cancel a job: before its start it never starts; a running one is asked to stop, then stopped.
+
+    Raises:
+        JobNotFound: nobody knows it.
+        TransitionConflict: it has ended already.
+    """
+
+    def work(tx: Tx) -> Job:
+        before = tx.get(job_id)
+        if before is None:
+            raise JobNotFound(f"no job has the id {job_id!r}")
+        if before.state in TERMINAL_STATES:
+            raise TransitionConflict(
+                f"the job has ended already ({before.state})", hint="A finished job stays as it is.", state=before.state
+            )
+        moved = tx.move(Verb.CANCEL, job_id, actor=ctx.actor.name, data={"reason": reason} if reason else None)
+        if isinstance(moved, TransitionRefused):
+            tx.request_cancel(job_id, reason)
+        after = tx.get(job_id)
+        assert after is not None
+        _audit(ctx, tx, "cancel_job", after, reason=reason, before={"state": before.state})
+        return after
+
+    job = ctx.services.store.write(work)
+    ctx.services.signal.notify("cancel")
+    ctx.services.signal.notify(f"job:{job_id}")
+    return job
+
+
+@verb
+def rerun_job(ctx: Context, job_id: str, args: list[Any] | None = None, kwargs: dict[str, Any] | None = None) -> Job:
+    """Run a job again as a new job with ``retry_of``, with its own arguments or edited ones."""
+    old = ctx.services.store.read(lambda reader: reader.get(job_id))
+    if old is None:
+        raise JobNotFound(f"no job has the id {job_id!r}")
+    command = SubmitJob(
+        task=old.task,
+        args=old.args if args is None else args,
+        kwargs=old.kwargs if kwargs is None else kwargs,
+        queue=old.queue,
+        priority=old.priority,
+        timeout_seconds=old.timeout_seconds or 0,
+        max_retries=old.max_retries,
+        backoff=old.backoff,
+        isolation=old.isolation,
+        labels=old.labels,
+        retry_of=old.id,
+        origin="api",
+        traceparent=ctx.traceparent,
+    )
+    row = job_row(ctx, command, ctx.services.clock.now())
+
+    def work(tx: Tx) -> Job:
+        _insert(ctx, tx, [row], verb_name="rerun_job")
+        job = tx.get(row["id"])
+        assert job is not None
+        return job
+
+    job = ctx.services.store.write(work)
+    _wake(ctx, [row])
+    return job
+
+
+@verb
+def list_attempts(ctx: Context, job_id: str) -> list[Attempt]:
+    """Every try of a job, oldest first. Raises ``JobNotFound``."""
+    get_job(ctx, job_id)
+    return ctx.services.store.read(lambda reader: reader.attempts(job_id))
+
+
+@verb
+def read_logs(ctx: Context, job_id: str, after: int = 0, limit: int = 1000) -> list[LogLine]:
+    """Log lines of a job with an id above ``after``, oldest first. Raises ``JobNotFound``."""
+    get_job(ctx, job_id)
+    return ctx.services.store.read(lambda reader: reader.logs(job_id, after, min(limit, 10_000)))
+
+
+@verb
+def read_result(ctx: Context, job_id: str) -> str:
+    """The result as JSON text.
+
+    Raises:
+        JobNotFound, ResultNotReady, JobHasNoResult, ResultGone.
+    """
+    job = get_job(ctx, job_id)
+    if job.state not in TERMINAL_STATES:
+        raise ResultNotReady(f"the job has not ended, it is {job.state}", state=job.state)
+    if job.state is not JobState.SUCCEEDED:
+        raise JobHasNoResult(f"the job ended as {job.state}, without a result", state=job.state)
+    inline, ref, removed_at = ctx.services.store.read(lambda reader: reader.result(job_id))
+    if removed_at is not None:
+        raise ResultGone("the job's result was removed before the job")
+    if ref is None:
+        return inline if inline is not None else "null"
+    data = ctx.services.blobs.get(ref)
+    if data is None:
+        raise ResultGone("the file with the job's result was removed before the job")
+    return data.decode()
+
+
+@verb
+def read_events(ctx: Context, after: int, limit: int, job_id: str | None = None) -> list[Event]:
+    """Numbered events above a position: of one job, or of all."""
+    return ctx.services.store.read(lambda reader: reader.events(after, limit, job_id))
+
+
+def feed_bounds(ctx: Context) -> tuple[int, int]:
+    """(position up to which events were removed, newest position): an older cursor must be reset."""
+    return ctx.services.store.read(lambda reader: reader.feed_bounds())
+
+
+@verb
+def forget_result(ctx: Context, job_id: str) -> None:
+    """Remove a job's result; the job and its history stay."""
+    get_job(ctx, job_id)
+
+    def work(tx: Tx) -> str | None:
+        tx.audit(ctx.actor.name, "forget_result", job_id, trace_id=ctx.trace_id)
+        return tx.clear_result(job_id)
+
+    ref = ctx.services.store.write(work)
+    if ref is not None:
+        ctx.services.blobs.delete(ref)
+
+
+def _known(tx: Tx, row: dict[str, Any]) -> str | None:
+    """The id of the job that this request already is, if any."""
+    if row["idempotency_key"] is not None:
+        found = tx.find_idempotent(row["idempotency_scope"], row["idempotency_key"])
+        if found is not None:
+            if found[1] != row["fingerprint"]:
+                raise IdempotencyConflict(
+                    f"the idempotency key {row['idempotency_key']!r} stands for another request", job_id=found[0]
+                )
+            return found[0]
+    fingerprint = tx.fingerprint(row["id"])
+    if fingerprint is not None:
+        if fingerprint != row["fingerprint"]:
+            raise JobIdTaken(f"the id {row['id']!r} stands for another job")
+        return str(row["id"])
+    return None
+
+
+def _insert_or_find(ctx: Context, tx: Tx, row: dict[str, Any]) -> str:
+    known = _known(tx, row)
+    if known is None:
+        _insert(ctx, tx, [row])
+    return known or str(row["id"])
+
+
+def _insert(ctx: Context, tx: Tx, rows: Sequence[dict[str, Any]], verb_name: str = "submit_job") -> None:
+    tx.insert_jobs(rows)
+    tx.audit_many(
+        [
+            (ctx.actor.name, verb_name, row["id"], "", None, {"task": row["task"]}, trace_id_of(row["traceparent"]))
+            for row in rows
+        ]
+    )
+
+
+def insert_sent(ctx: Context, tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert jobs that an attempt sent; one that is there already (the same send, repeated) is left alone."""
+    fresh = [row for row in rows if _known(tx, row) is None]
+    if fresh:
+        _insert(ctx, tx, fresh)
+
+
+def _audit(ctx: Context, tx: Tx, verb_name: str, job: Job, *, reason: str, before: dict[str, Any]) -> None:
+    after = {"state": job.state, "cancel_requested": job.cancel_requested_at is not None}
+    trace = ctx.trace_id or trace_id_of(job.traceparent)
+    tx.audit(ctx.actor.name, verb_name, job.id, reason=reason, before=before, after=after, trace_id=trace)
+
+
+def _wake(ctx: Context, rows: Sequence[dict[str, Any]]) -> None:
+    states = {row["state"] for row in rows}
+    if JobState.QUEUED in states:
+        ctx.services.signal.notify("work")
+    if JobState.SCHEDULED in states or any(row["expires_at"] for row in rows):
+        ctx.services.signal.notify("due")
+
+

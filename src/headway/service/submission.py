@@ -1,0 +1,187 @@
+"""From a command to a row: everything that can be wrong with a job is found before anything is stored."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from headway.model.commands import SubmitJob
+from headway.model.errors import InvalidRequest, NotSerializable, PayloadTooLarge, UnknownTask
+from headway.model.job import Backoff
+from headway.model.states import JobState
+from headway.ports.catalog import TaskInfo
+from headway.service.context import Context, Services
+
+DEFAULT_QUEUE = "celery"
+_TRACEPARENT = re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
+_MAX_LABELS = 32
+
+
+def encode(services: Services, value: Any) -> str:
+    """Compact JSON; what plain JSON does not know goes through Celery's codec."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except TypeError:
+        return services.codec.dumps(value)
+    except ValueError as error:
+        raise NotSerializable(f"the arguments cannot be stored: {error}", hint="NaN and infinity are not JSON.") from error
+
+
+def job_row(ctx: Context, command: SubmitJob, now: int) -> dict[str, Any]:
+    """The complete row of a new job.
+
+    Raises:
+        UnknownTask, BadArguments, InvalidRequest, NotSerializable, PayloadTooLarge: nothing is stored.
+    """
+    services = ctx.services
+    limits = services.limits
+    info = _task(services, command)
+    args, kwargs = encode(services, command.args), encode(services, command.kwargs)
+    _check_size(services, command.task, len(args) + len(kwargs))
+    if services.catalog is not None and info is not None:
+        services.catalog.check_arguments(command.task, command.args, command.kwargs)
+    _check_fields(command)
+    job_id = command.job_id or services.ids.new_id()
+    scheduled = command.run_at is not None and command.run_at > now
+    backoff = command.backoff or (info.backoff if info else None)
+    traceparent = command.traceparent or ctx.traceparent
+    row: dict[str, Any] = dict.fromkeys(_EMPTY)
+    row |= {
+        "id": job_id,
+        "task": command.task,
+        "state": str(JobState.SCHEDULED if scheduled else JobState.QUEUED),
+        "queue": command.queue or (info.queue if info else None) or DEFAULT_QUEUE,
+        "priority": command.priority,
+        "args": args,
+        "kwargs": kwargs,
+        "canvas": encode(services, command.canvas) if command.canvas else None,
+        "fence": 0,
+        "attempts": 0,
+        "rescues": 0,
+        "retries_used": 0,
+        "celery_retries": command.celery_retries,
+        "max_retries": _first(command.max_retries, info.max_retries if info else None, limits.default_max_retries),
+        "backoff": json.dumps(asdict(backoff)) if backoff else None,
+        "timeout_seconds": _first(command.timeout_seconds, info.timeout_seconds if info else None, limits.default_timeout)
+        or None,
+        "isolation": command.isolation or (info.isolation if info else None) or limits.default_isolation,
+        "submitted_at": now,
+        "queued_at": None if scheduled else now,
+        "run_at": command.run_at,
+        "expires_at": command.expires_at,
+        "retry_of": command.retry_of,
+        "root_id": command.root_id or job_id,
+        "parent_id": command.parent_id,
+        "labels": json.dumps(dict(command.labels)) if command.labels else None,
+        "origin": command.origin,
+        "actor": ctx.actor.name,
+        "traceparent": traceparent if traceparent and _TRACEPARENT.match(traceparent) else _new_trace(job_id),
+        "fingerprint": fingerprint(command, args, kwargs),
+    }
+    if command.idempotency_key is not None:
+        # A key is the caller's own, for one task: two callers, or two tasks, never meet.
+        row["idempotency_scope"] = f"{ctx.actor.name}\n{command.task}"
+        row["idempotency_key"] = command.idempotency_key
+    return row
+
+
+_EMPTY = (
+    "next_task next_args next_kwargs started_at finished_at heartbeat_at worker_id held_by cancel_requested_at "
+    "progress_done progress_total progress_message custom_state custom_meta error result result_blob result_removed_at "
+    "idempotency_scope idempotency_key schedule_id slot"
+).split()
+
+
+def fingerprint(command: SubmitJob, args: str, kwargs: str) -> str:
+    """SHA-256 over what the caller asked for, so that the same request is recognised and another one refused."""
+    asked = [
+        command.task,
+        args,
+        json.dumps(json.loads(kwargs), sort_keys=True),
+        command.queue,
+        command.priority,
+        command.run_at,
+        command.expires_at,
+        command.timeout_seconds,
+        command.max_retries,
+        asdict(command.backoff) if command.backoff else None,
+        command.isolation,
+        sorted(command.labels.items()),
+        command.retry_of,
+    ]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _task(services: Services, command: SubmitJob) -> TaskInfo | None:
+    if services.catalog is None:
+        return None
+    info = services.catalog.lookup(command.task)
+    if info is None:
+        near = difflib.get_close_matches(command.task, services.catalog.names(), n=3, cutoff=0.5)
+        meant = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise UnknownTask(f"no task is named {command.task!r}.{meant}", near=near)
+    return info
+
+
+def _check_size(services: Services, task: str, size: int) -> None:
+    allowed = services.limits.max_payload_bytes
+    if size > allowed:
+        raise PayloadTooLarge(f"the arguments of {task} take {size:,} bytes, and {allowed:,} are allowed for a job")
+
+
+def _check_fields(command: SubmitJob) -> None:
+    wrong: list[str] = []
+
+    def expect(good: bool, what: str, got: object) -> None:
+        if not good:
+            wrong.append(f"expected {what}, got: {got!r}")
+
+    expect(isinstance(command.args, list), "args to be a list", type(command.args).__name__)
+    expect(isinstance(command.kwargs, Mapping), "kwargs to be an object", type(command.kwargs).__name__)
+    expect(0 < len(command.task) <= 255, "task to have 1 to 255 characters", command.task[:300])
+    for name in ("job_id", "queue", "idempotency_key"):
+        value = getattr(command, name)
+        expect(value is None or 0 < len(value) <= 255, f"{name} to have 1 to 255 characters", value)
+        expect(value is None or value.isprintable(), f"{name} to be printable", value)
+    expect(0 <= command.priority <= 9, "priority to be 0 to 9", command.priority)
+    seconds = command.timeout_seconds
+    expect(
+        seconds is None or (math.isfinite(seconds) and seconds >= 0), "timeout_seconds to be 0 (none) or more", seconds
+    )
+    retries = command.max_retries
+    expect(retries is None or 0 <= retries <= 10_000, "max_retries to be 0 to 10000", retries)
+    expect(command.isolation in (None, "thread", "process"), "isolation to be thread or process", command.isolation)
+    _check_backoff(command.backoff, expect)
+    expect(len(command.labels) <= _MAX_LABELS, f"at most {_MAX_LABELS} labels", len(command.labels))
+    for name, value in command.labels.items():
+        expect(0 < len(name) <= 63 and len(value) <= 255, "labels of at most 63 and 255 characters", f"{name}: {value}")
+    if wrong:
+        raise InvalidRequest("; ".join(wrong), hint="Correct these fields and submit again; nothing was stored.")
+
+
+def _check_backoff(backoff: Backoff | None, expect: Any) -> None:
+    if backoff is None:
+        return
+    expect(backoff.kind in ("none", "fixed", "exponential"), "backoff.kind to be none, fixed or exponential", backoff.kind)
+    for name in ("base_seconds", "cap_seconds"):
+        value = getattr(backoff, name)
+        expect(math.isfinite(value) and value >= 0, f"backoff.{name} to be 0 or more", value)
+    expect(0 <= backoff.jitter <= 1, "backoff.jitter to be 0 to 1", backoff.jitter)
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
+
+
+def _new_trace(job_id: str) -> str | None:
+    # The job's own id is a fine trace id, and makes the two easy to match; a caller's odd id is hashed.
+    digits = job_id.replace("-", "")
+    if not re.fullmatch(r"[0-9a-f]{32}", digits):
+        digits = hashlib.sha256(job_id.encode()).hexdigest()[:32]
+    return f"00-{digits}-{digits[-16:]}-01"
