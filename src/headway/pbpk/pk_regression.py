@@ -134,7 +134,8 @@ def _fits(times: Floats, rows: Floats, inside: NDArray[np.bool_]) -> _Fits:
         sxx, sxy, syy = _from_the_end(x * x), _from_the_end(x * y), _from_the_end(y * y)
         vxx, vxy, vyy = sxx - sx * sx / n, sxy - sx * sy / n, syy - sy * sy / n
         slope = vxy / vxx
-        r2 = np.clip(vxy * vxy / (vxx * vyy), 0.0, 1.0)
+        # A level tail has no variance to explain: no fit, rather than no number.
+        r2 = np.where(vyy > 0, np.clip(vxy * vxy / (vxx * vyy), 0.0, 1.0), 0.0)
         adjusted = 1.0 - (1.0 - r2) * (n - 1.0) / (n - 2.0)
     valid = inside & (n >= 3)
     return _Fits(
