@@ -1,0 +1,1 @@
+"""Engines run jobs. Everything that knows Celery lives here (and, for watching, in ``observe``)."""

@@ -1,0 +1,250 @@
+"""A Celery application that records instead of dialling a broker.
+
+Everything is set on the one instance: other applications in the process, and Celery itself, stay as they are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from celery import signals
+from celery.app.amqp import AMQP
+
+from headway.engine.current import _current
+from headway.engine.embedded.attempt import RunningAttempt
+from headway.engine.embedded.backend import HeadwayBackend
+from headway.engine.embedded.sends import command_from_message, refuse_replace_by_canvas, resend_of
+from headway.engine.errors import BrokerNotUsed
+from headway.model.errors import EagerModeRefused
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from headway.model.commands import SubmitJob
+    from headway.ports.jobdoor import JobDoor
+
+Cancel = Callable[[str], object]
+
+
+def attach(app: Celery, door: JobDoor | Callable[[], JobDoor], *, cancel: Cancel | None = None) -> Attachment:
+    """Make ``delay``, ``apply_async``, ``send_task``, chains and groups of this application jobs of the door.
+
+    Attaching again replaces the door. The application becomes Celery's default one, so that ``shared_task`` finds it
+    in every thread.
+
+    Args:
+        app: a Celery application, or Celery's proxy of the current one.
+        door: where jobs go; a callable is asked once, at the first use.
+        cancel: what ``AsyncResult.revoke()`` does, given a job id; without it a revoke is refused.
+
+    Raises:
+        EagerModeRefused: the application runs its tasks inline, so nothing would reach a door.
+    """
+    # Celery's proxies pass attributes on, but `__dict__` and classes must be the real ones.
+    real: Celery = app._get_current_object() if hasattr(app, "_get_current_object") else app
+    if real.conf.task_always_eager:
+        raise EagerModeRefused(
+            "The Celery application has task_always_eager set, so its tasks would run inside the caller, unrecorded."
+        )
+    return Attachment(real, door, cancel)
+
+
+class Attachment:
+    """One application bound to one door; made by ``attach``.
+
+    Attributes:
+        app: the application.
+        backend: its result backend, over the door.
+    """
+
+    def __init__(self, app: Celery, door: JobDoor | Callable[[], JobDoor], cancel: Cancel | None) -> None:
+        self.app = app
+        self._door = door
+        self._cancel = cancel
+        self._open = threading.local()
+        self._door_lock = threading.Lock()
+        self.backend = HeadwayBackend(app, self.door)
+        self._replace_parts()
+
+    def door(self) -> JobDoor:
+        """The door, opened now if it was given as a callable."""
+        door = self._door
+        if callable(door):
+            with self._door_lock:
+                door = self._door
+                if callable(door):
+                    door = door()
+                    self._door = door
+        return door
+
+    def _replace_parts(self) -> None:
+        app: Any = self.app
+        app._headway = self  # noqa: SLF001 - our own name on their object, read by `attachment_of`
+        amqp = app.amqp
+        if not isinstance(amqp, _RecordingAMQP):
+            amqp.__class__ = type("RecordingAMQP", (_RecordingAMQP, type(amqp)), {})
+        for cached in ("send_task_message", "create_task_message"):
+            amqp.__dict__.pop(cached, None)
+        amqp.headway = self
+        # Celery keeps a thread-safe backend in one place and others per thread; ours is the former.
+        app._backend_cache = self.backend  # noqa: SLF001
+        for task in app.tasks.values():
+            task.backend = None
+        app.producer_or_acquire = app.default_producer = self._sending
+        for name in ("connection", "connection_for_read", "connection_for_write"):
+            setattr(app, name, _refuse_connection)
+        app.control.revoke = self._revoke
+        app.set_default()
+        app.set_current()
+
+    def _sending(self, producer: Any = None) -> AbstractContextManager[_NoProducer]:
+        """What Celery enters around one send, and around all sends of a group: those become one submit."""
+        return nullcontext(_NO_PRODUCER) if getattr(self._open, "batch", None) is not None else self._batch()
+
+    @contextmanager
+    def _batch(self) -> Iterator[_NoProducer]:
+        batch: list[SubmitJob] = []
+        self._open.batch = batch
+        try:
+            yield _NO_PRODUCER
+        finally:
+            self._open.batch = None
+        # Only reached without an exception: a group of which one part is refused sends nothing.
+        self._deliver(batch)
+
+    def record(self, command: SubmitJob, headers: dict[str, Any]) -> None:
+        """Take one send: the next attempt of the running job, a part of an open batch, or a submit now."""
+        run = _running()
+        if run is not None and command.job_id == run.id:
+            run.resend = resend_of(command)
+            return
+        if run is not None and not run.body_returned:
+            refuse_replace_by_canvas(run, _nesting(self.app), headers, str(command.job_id))
+        batch = getattr(self._open, "batch", None)
+        if batch is not None:
+            batch.append(command)
+        else:
+            self._deliver([command])
+
+    def _deliver(self, commands: list[SubmitJob]) -> None:
+        run = _running()
+        if not commands:
+            return
+        if run is not None and run.body_returned:
+            run.sends.extend(commands)
+        elif len(commands) == 1:
+            self.door().submit(commands[0])
+        else:
+            self.door().submit_many(commands)
+
+    def _revoke(self, task_id: Any, *_: Any, **options: Any) -> None:
+        if self._cancel is None:
+            raise BrokerNotUsed(
+                "There are no Celery workers to send a revoke to.",
+                hint="Cancel the job: `headway jobs cancel ID`, or headway.Client().cancel(ID).",
+            )
+        for one in task_id if isinstance(task_id, list | tuple | set) else [task_id]:
+            self._cancel(str(one))
+
+
+def attachment_of(app: Celery) -> Attachment | None:
+    """The attachment of an application, or None while it is an ordinary one."""
+    found: Attachment | None = getattr(app, "_headway", None)
+    return found
+
+
+def _running() -> RunningAttempt | None:
+    run = _current.get()
+    return run if isinstance(run, RunningAttempt) else None
+
+
+def _nesting(app: Any) -> int:
+    task = app.current_worker_task
+    return 0 if task is None else int(task.request.replaced_task_nesting or 0)
+
+
+def _refuse_connection(*_: Any, **__: Any) -> NoReturn:
+    raise BrokerNotUsed("This application runs in Headway without a broker, so there is nothing to connect to.")
+
+
+class _NoProducer:
+    """Stands where Celery expects a producer; what matters is written by ``send_task_message``."""
+
+    serializer = None
+
+    @property
+    def connection(self) -> _NoProducer:
+        return self
+
+    connections = connection
+    transport = connection
+    driver_type = "headway"
+
+    @contextmanager
+    def _reraise_as_library_errors(self) -> Iterator[None]:
+        yield
+
+    @contextmanager
+    def acquire(self, *_: Any, **__: Any) -> Iterator[_NoProducer]:
+        yield self
+
+    def publish(self, *_: Any, **__: Any) -> NoReturn:
+        _refuse_connection()
+
+
+_NO_PRODUCER = _NoProducer()
+
+
+class _RecordingAMQP(AMQP):
+    """Mixed in front of the application's own AMQP class: same routes and messages, another way out."""
+
+    headway: Attachment
+
+    @property
+    def producer_pool(self) -> Any:
+        return _NO_PRODUCER
+
+    publisher_pool = producer_pool
+
+    @property
+    def create_task_message(self) -> Any:
+        return self.as_task_v2
+
+    def send_task_message(
+        self,
+        producer: Any,
+        name: str,
+        message: Any,
+        exchange: Any = None,
+        routing_key: Any = None,
+        queue: Any = None,
+        headers: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Record the message. The publish signals are sent as Celery does: tracing libraries put headers there."""
+        all_headers, _, body, _ = message
+        if headers:
+            all_headers.update(headers)
+        queue_name = getattr(queue, "name", queue) or routing_key
+        if signals.before_task_publish.receivers:
+            signals.before_task_publish.send(
+                sender=name,
+                body=body,
+                exchange=exchange or "",
+                routing_key=queue_name,
+                declare=[],
+                headers=all_headers,
+                properties=options,
+                retry_policy=None,
+            )
+        run = _running()
+        if run is not None and run.traceparent is not None:
+            all_headers.setdefault("traceparent", run.traceparent)
+        self.headway.record(command_from_message(name, all_headers, body, options, queue_name), all_headers)
+        if signals.after_task_publish.receivers:
+            signals.after_task_publish.send(
+                sender=name, body=body, headers=all_headers, exchange=exchange or "", routing_key=queue_name
+            )

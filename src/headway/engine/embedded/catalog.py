@@ -1,0 +1,93 @@
+"""The registered tasks of an application, as the service asks for them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from headway.engine.embedded.sends import is_join
+from headway.model.errors import BadArguments
+from headway.model.job import Backoff
+from headway.ports.catalog import TaskInfo
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+
+class AppCatalog:
+    """The ``TaskCatalog`` port over ``app.tasks``. Reads are cached by task object, so late registrations count.
+
+    Args:
+        app: the application whose tasks may be submitted.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._infos: dict[str, tuple[Any, TaskInfo]] = {}
+        self._signatures: dict[str, tuple[Any, inspect.Signature | None]] = {}
+
+    def lookup(self, name: str) -> TaskInfo | None:
+        """The task, or None when no task of this name is registered (or it is one that joins a chord)."""
+        task = self._app.tasks.get(name)
+        if task is None or is_join(name):
+            return None
+        known = self._infos.get(name)
+        if known is None or known[0] is not task:
+            known = self._infos[name] = (task, self._describe(name, task))
+        return known[1]
+
+    def names(self) -> list[str]:
+        """All registered names, sorted, without Celery's built-in ones."""
+        return sorted(name for name in self._app.tasks if not name.startswith("celery."))
+
+    def check_arguments(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Raise ``BadArguments`` if the task could not be called like that (and typing is on for it)."""
+        task = self._app.tasks.get(name)
+        signature = None if task is None else self._signature(name, task)
+        if signature is None:
+            return
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise BadArguments(
+                f"{name} cannot be called with these arguments: {error}.", signature=f"{name}{signature}"
+            ) from None
+
+    def _signature(self, name: str, task: Any) -> inspect.Signature | None:
+        known = self._signatures.get(name)
+        if known is None or known[0] is not task:
+            known = self._signatures[name] = (task, _signature_of(task))
+        return known[1]
+
+    def _describe(self, name: str, task: Any) -> TaskInfo:
+        timeout = getattr(task, "timeout", None)
+        if timeout is None:
+            timeout = task.time_limit
+        if timeout is None:
+            timeout = self._app.conf.task_time_limit
+        retries, backoff = getattr(task, "job_retries", None), getattr(task, "job_backoff", None)
+        return TaskInfo(
+            name=name,
+            queue=self._queue(name, task),
+            priority=task.priority,
+            timeout_seconds=None if timeout is None else float(timeout),
+            max_retries=None if retries is None else int(retries),
+            backoff=Backoff(**backoff) if isinstance(backoff, dict) else backoff,
+            isolation=getattr(task, "isolation", None),
+        )
+
+    def _queue(self, name: str, task: Any) -> str | None:
+        options = {"queue": task.queue} if getattr(task, "queue", None) else {}
+        routed = self._app.amqp.router.route(options, name, (), {}, task)
+        queue = routed.get("queue")
+        return getattr(queue, "name", queue)
+
+
+def _signature_of(task: Any) -> inspect.Signature | None:
+    if not task.typing:
+        return None
+    try:
+        return inspect.signature(task.run)
+    except (TypeError, ValueError):
+        # A body written in C may have no signature; Celery would not check it either.
+        return None

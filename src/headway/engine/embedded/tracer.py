@@ -1,0 +1,249 @@
+"""Runs one begun job by Celery's own tracer and turns what happened into a ``Finish``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from celery import states
+from celery.app import trace
+from kombu.exceptions import EncodeError
+
+from headway.engine.codec import loads
+from headway.engine.current import _current
+from headway.engine.embedded.exceptions import error_info, python_error
+from headway.model.commands import Finish
+from headway.model.errors import CanvasNotSupported, HeadwayError
+from headway.model.job import ErrorInfo
+from headway.model.states import AttemptOutcome
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from headway.engine.embedded.attempt import RunningAttempt
+    from headway.model.commands import Begun
+
+TraceFunction = Callable[[str, Any, Any, dict[str, Any]], Any]
+
+_RESERVED = frozenset({"callbacks", "errbacks", "chain", "headers"})
+
+
+class Tracer:
+    """Runs attempts of one application; thread-safe.
+
+    Args:
+        app: an attached application.
+        hostname: what ``self.request.hostname`` says.
+    """
+
+    def __init__(self, app: Celery, hostname: str) -> None:
+        self._app = app
+        self._tasks = app.tasks
+        self._hostname = hostname
+        self._traces: dict[str, tuple[Any, TraceFunction]] = {}
+        self._building = threading.Lock()
+
+    def run(self, run: RunningAttempt) -> Finish:
+        """Run the attempt's task in this thread, to its end, and say how it ended. Never raises."""
+        begun = run.begun
+        task = self._tasks.get(begun.task)
+        if task is None:
+            return self._unknown(begun)
+        # Celery's stacks of current tasks are per thread, `current_job()` is per context: both are undone here.
+        token = _current.set(run)
+        try:
+            found = self._traces.get(begun.task)
+            trace_function = found[1] if found is not None and found[0] is task else self._build(begun.task, task)
+            ended = trace_function(begun.job_id, loads(begun.args_json), loads(begun.kwargs_json), self._request(begun))
+        except Exception as error:  # noqa: BLE001 - the tracer's own failures are failures of the attempt
+            return _failed(run, error, python_error(error))
+        except BaseException as error:  # noqa: BLE001 - SystemExit in a task ends the attempt, not the server
+            return _exited(run, error)
+        finally:
+            _current.reset(token)
+        return _finish(run, ended)
+
+    def _request(self, begun: Begun) -> dict[str, Any]:
+        job_id = begun.job_id
+        request: dict[str, Any] = {
+            "id": job_id,
+            "task": begun.task,
+            "retries": begun.celery_retries,
+            "root_id": begun.root_id or job_id,
+            "parent_id": begun.parent_id,
+            "correlation_id": job_id,
+            "hostname": self._hostname,
+            "is_eager": False,
+            "lang": "py",
+            # An anonymous exchange and the queue's name: what a retry needs to be routed the same way.
+            "delivery_info": {
+                "exchange": "",
+                "routing_key": begun.queue,
+                "priority": begun.priority,
+                "redelivered": False,
+            },
+            # Not None: Celery would otherwise build the set of all its own header names for every request.
+            "headers": {} if begun.traceparent is None else {"traceparent": begun.traceparent},
+        }
+        if begun.canvas_json:
+            canvas = loads(begun.canvas_json)
+            request.update((key, value) for key, value in canvas.items() if key not in _RESERVED)
+            request["callbacks"] = canvas.get("callbacks")
+            request["errbacks"] = canvas.get("errbacks")
+            request["chain"] = canvas.get("chain")
+            request["headers"] |= canvas.get("headers") or {}
+        return request
+
+    def _build(self, name: str, task: Any) -> TraceFunction:
+        with self._building:
+            body = _marking(name, task.run)
+            own = task.__dict__.get("run")
+            # Celery binds `task.run` while it builds, so ours needs to be there only for that moment. A task with a
+            # `__call__` of its own (Flask's recipe) looks `run` up every time: there it has to stay.
+            task.run = body
+            try:
+                # By the module's name: tracing libraries put their own `build_tracer` there.
+                function: TraceFunction = trace.build_tracer(name, task, app=self._app, hostname=self._hostname)
+            finally:
+                if not trace.task_has_custom(task, "__call__"):
+                    if own is None:
+                        del task.run
+                    else:
+                        task.run = own
+            self._traces[name] = (task, function)
+            return function
+
+    def _unknown(self, begun: Begun) -> Finish:
+        known = sorted(name for name in self._tasks if not name.startswith("celery."))
+        error = ErrorInfo(
+            code="unknown_task",
+            message=f"No task named {begun.task} is registered in the application that runs here "
+            f"(it knows {len(known)}).",
+            hint="Start Headway with -A naming the application that defines it, then run the job again.",
+        )
+        return Finish(begun.job_id, begun.fence, AttemptOutcome.FAILED, error=error, may_retry=False, begun=begun)
+
+
+def _marking(name: str, run_body: Callable[..., Any]) -> Callable[..., Any]:
+    """The body, noting when it has returned: what is sent after that belongs to the finish."""
+
+    def body(*args: Any, **kwargs: Any) -> Any:
+        run: Any = _current.get()
+        if run is None or run.begun.task != name:
+            return run_body(*args, **kwargs)
+        # A task may call itself directly; only the outermost return is the attempt's.
+        run.body_depth += 1
+        try:
+            return run_body(*args, **kwargs)
+        finally:
+            run.body_depth -= 1
+            run.body_returned = run.body_depth == 0
+
+    body.__wrapped__ = run_body  # type: ignore[attr-defined]
+    return body
+
+
+def _finish(run: RunningAttempt, ended: Any) -> Finish:
+    begun, info = run.begun, ended.info
+    sends = tuple(run.sends)
+    if run.saw_stop and run.stop_reason in {"cancel", "timeout"} and run.resend is None:
+        return stopped(run)
+    if run.resend is not None:
+        return _resent(run, info)
+    if info is None:
+        return Finish(
+            begun.job_id,
+            begun.fence,
+            AttemptOutcome.SUCCEEDED,
+            result_json=run.result_json,
+            sends=sends,
+            begun=begun,
+        )
+    if info.state == states.IGNORED:
+        return Finish(begun.job_id, begun.fence, AttemptOutcome.IGNORED, sends=sends, begun=begun)
+    if info.state == states.REJECTED:
+        return _rejected(run, info.retval)
+    if info.state == states.RETRY:
+        text = "The task raised Retry itself, so no next try was arranged; self.retry() both arranges and raises it."
+        error = ErrorInfo(code="retry_not_sent", message=text, exc_type="celery.exceptions.Retry")
+        return Finish(begun.job_id, begun.fence, AttemptOutcome.FAILED, error=error, may_retry=False, begun=begun)
+    exc, text = run.failure or (info.retval, python_error(info.retval))
+    return _failed(run, exc, text)
+
+
+def _failed(run: RunningAttempt, exc: BaseException, text: str) -> Finish:
+    begun = run.begun
+    if isinstance(exc, EncodeError):
+        code, hint, may_retry = "result_not_serializable", "Return JSON values, or a reference to the object.", False
+    else:
+        # A task that has used retries of its own has had its say about trying again.
+        code = exc.code if isinstance(exc, HeadwayError) else "task_failed"
+        hint, may_retry = None, begun.celery_retries == 0 and not isinstance(exc, CanvasNotSupported)
+    return Finish(
+        begun.job_id,
+        begun.fence,
+        AttemptOutcome.FAILED,
+        error=error_info(exc, text, code=code, hint=hint),
+        sends=tuple(run.sends),
+        may_retry=may_retry,
+        begun=begun,
+    )
+
+
+def _resent(run: RunningAttempt, info: Any) -> Finish:
+    begun, resend = run.begun, run.resend
+    replaced = resend is not None and resend.celery_retries == begun.celery_retries
+    error = None if run.failure is None else error_info(*run.failure)
+    return Finish(
+        begun.job_id,
+        begun.fence,
+        AttemptOutcome.REPLACED if replaced else AttemptOutcome.RETRIED,
+        error=error,
+        # The next attempt carries chain and callbacks on: what this one's return sent would go out twice.
+        resend=resend,
+        begun=begun,
+    )
+
+
+def _rejected(run: RunningAttempt, exc: Any) -> Finish:
+    begun = run.begun
+    reason = exc.reason
+    error = error_info(reason, None) if isinstance(reason, BaseException) else None
+    text = error.message if error else str(reason or "no reason given")
+    info = ErrorInfo(
+        code="task_rejected", message=f"The task rejected its message: {text}", exc_type="celery.exceptions.Reject"
+    )
+    return Finish(
+        begun.job_id,
+        begun.fence,
+        AttemptOutcome.REJECTED,
+        error=info,
+        requeue=bool(exc.requeue),
+        may_retry=False,
+        begun=begun,
+    )
+
+
+def _exited(run: RunningAttempt, exc: BaseException) -> Finish:
+    begun = run.begun
+    if run.saw_stop:
+        return stopped(run)
+    error = error_info(exc, python_error(exc), code="task_exited", hint="Return from the task instead of leaving Python.")
+    return Finish(begun.job_id, begun.fence, AttemptOutcome.FAILED, error=error, begun=begun)
+
+
+def stopped(run: RunningAttempt, *, held: bool = False) -> Finish:
+    """The finish of an attempt that was stopped: ``cancelled``, or ``timeout`` when its time was over.
+
+    Args:
+        run: the attempt; its stop reason decides.
+        held: its thread still runs.
+    """
+    begun = run.begun
+    if run.stop_reason == "timeout":
+        text = f"The attempt ran longer than its timeout of {begun.timeout_seconds:g} s."
+        error = ErrorInfo(code="timeout", message=text, hint="Raise the task's timeout, or make the work smaller.")
+        return Finish(begun.job_id, begun.fence, AttemptOutcome.TIMEOUT, error=error, held=held, begun=begun)
+    error = ErrorInfo(code="cancelled", message="The job was cancelled while it ran.")
+    return Finish(begun.job_id, begun.fence, AttemptOutcome.CANCELLED, error=error, held=held, begun=begun)
