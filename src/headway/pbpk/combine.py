@@ -294,7 +294,9 @@ def _pk_table(
 
     dose = declared_dose(description, {**dict(spec.parameters), **{c.path: c.mean or 0.0 for c in spec.covariates}})
     dose_unit = description.parameter(dose[0]).unit if dose else None
-    unit = pk_units(description.output(spec.outputs[index]).unit, description.time_unit, dose_unit, description.molar_mass)
+    unit = pk_units(
+        description.output(spec.outputs[index]).unit, description.time_unit, dose_unit, description.molar_mass
+    )
     table = {}
     for name in TABLE:
         column = pk.NAMES.index(name)

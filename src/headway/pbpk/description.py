@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from headway.pbpk import errors
+from headway.pbpk.checks import is_number
 from headway.pbpk.sampling import Covariate
 
 #: ``unknown`` where the model declares no unit: a state of its own, never read as dimensionless.
@@ -167,7 +167,7 @@ class ModelDescription:
                 parameter=path,
                 rule=parameter.rule,
             )
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not is_number(value):
             raise _refused(parameter, value, "a finite number", bare=True)
         signed = parameter.value is not None and parameter.value < 0
         minimum = parameter.minimum if parameter.minimum is not None or signed else 0.0

@@ -210,7 +210,9 @@ def pk_parameters(
 
     grid, rows, failed = _checked(times, values)
     if method not in {"linear", "linear-up-log-down"}:
-        raise errors.PkNotEvaluable(f"The AUC method is 'linear' or 'linear-up-log-down', got {method!r}.", hint="-")
+        raise errors.PkNotEvaluable(
+            f"The AUC method is 'linear' or 'linear-up-log-down', got {method!r}.", hint="Leave it out for 'linear'."
+        )
     count = len(rows)
     peak = np.argmax(rows, axis=1)
     cmax = rows[np.arange(count), peak]
@@ -283,10 +285,11 @@ def _checked(times: Any, values: Any) -> tuple[Floats, Floats, NDArray[np.bool_]
         raise errors.PkNotEvaluable(f"Got {len(grid)} times, but concentrations of shape {rows.shape}.")
     if not np.isfinite(grid).all() or not (np.diff(grid) > 0).all():
         raise errors.PkNotEvaluable("The times must be finite and increase from one to the next.")
-    failed = np.isnan(rows).all(axis=1)
+    failed: NDArray[np.bool_] = np.asarray(np.isnan(rows).all(axis=1))
     if not np.isfinite(rows[~failed]).all():
         raise errors.PkNotEvaluable("A profile holds values that are not finite.")
-    return grid, np.where(failed[:, None], 0.0, np.maximum(rows, 0.0)), failed
+    positive: Floats = np.where(failed[:, None], 0.0, np.maximum(rows, 0.0))
+    return grid, positive, failed
 
 
 def _auc(grid: Floats, rows: Floats, method: AucMethod) -> Floats:

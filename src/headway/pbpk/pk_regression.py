@@ -77,10 +77,7 @@ def terminal_phase(
     # From the first gap backwards nothing counts: a window has no holes.
     inside &= np.cumsum((~inside & (index <= last[:, None]))[:, ::-1], axis=1)[:, ::-1] == 0 if window is None else True
     fits = _fits(times, rows, inside)
-    if window is None:
-        chosen = _choose(fits.adjusted_r2, fits.points)
-    else:
-        chosen = np.argmax(fits.points, axis=1)
+    chosen = _choose(fits.adjusted_r2, fits.points) if window is None else np.argmax(fits.points, axis=1)
     picked = np.arange(count), chosen
     points = fits.points[picked]
     enough = points >= 3
@@ -160,4 +157,5 @@ def _choose(adjusted_r2: Floats, points: Integers) -> NDArray[np.intp]:
     scores = np.where(np.isfinite(adjusted_r2), adjusted_r2, -np.inf)
     best = scores.max(axis=1, keepdims=True)
     good = (scores >= best - EQUALLY_GOOD) & np.isfinite(scores)
-    return np.argmax(np.where(good, points, 0), axis=1)
+    column: NDArray[np.intp] = np.argmax(np.where(good, points, 0), axis=1)
+    return column

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from headway.pbpk import errors, pk, units
+from headway.pbpk.checks import is_integer
 from headway.pbpk.description import ModelDescription
 from headway.pbpk.sampling import MAX_SEED, Covariate, draw
 from headway.pbpk.simulation import declared_dose, default_outputs, pk_units
@@ -125,9 +126,9 @@ def population_spec(
         UnknownParameter, ParameterSetByRule, InvalidParameterValue, UnitMismatch: a parameter or covariate.
         UnknownOutput: an output.
     """
-    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_SIZE:
+    if not is_integer(size, 1, MAX_SIZE):
         raise errors.InvalidSimulation(f"A population has 1 to {MAX_SIZE} individuals, got {size!r}.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+    if not is_integer(seed, 0, MAX_SEED):
         raise errors.InvalidSimulation(f"The seed must be an integer from 0 to 2**64 - 1, got {seed!r}.")
     if auc_method not in {"linear", "linear-up-log-down"}:
         raise errors.InvalidSimulation(f"The AUC method is 'linear' or 'linear-up-log-down', got {auc_method!r}.")
@@ -152,13 +153,19 @@ def population_spec(
 def _resolved(description: ModelDescription, covariate: Covariate, fixed: Mapping[str, float]) -> Covariate:
     """The covariate in its parameter's own unit with a mean, tried out at its edges and its middle."""
     parameter = description.parameter(covariate.path)
-    if covariate.unit is not None and covariate.unit != parameter.unit:
-        converted = {
-            name: units.convert(value, covariate.unit, parameter.unit)
-            for name in ("mean", "sd", "minimum", "maximum")
-            if (value := getattr(covariate, name)) is not None
-        }
-        covariate = replace(covariate, **converted)
+    unit = covariate.unit
+    if unit is not None and unit != parameter.unit:
+
+        def converted(value: float | None) -> float | None:
+            return None if value is None else units.convert(value, unit, parameter.unit)
+
+        covariate = replace(
+            covariate,
+            mean=converted(covariate.mean),
+            sd=converted(covariate.sd),
+            minimum=converted(covariate.minimum),
+            maximum=converted(covariate.maximum),
+        )
     mean = covariate.mean if covariate.mean is not None else fixed.get(covariate.path, parameter.value)
     if mean is None:
         raise errors.InvalidSimulation(

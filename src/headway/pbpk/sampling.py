@@ -16,6 +16,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headway.pbpk import errors
+from headway.pbpk.checks import is_integer, is_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +60,7 @@ class Covariate:
             raise self._refused(f"expected a distribution of {get_args(Distribution)}, got {self.distribution!r}")
         for name in ("mean", "cv", "sd", "minimum", "maximum"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not math.isfinite(value)):
+            if value is not None and not is_number(value):
                 raise self._refused(f"{name} must be a finite number, got {value!r}")
         self._check_shape()
 
@@ -124,8 +125,8 @@ class Covariate:
         if self.distribution == "fixed":
             return mean
         if self.distribution == "uniform":
-            low, high = float(self.minimum or 0.0), float(self.maximum or 0.0)
-            return low + (high - low) * uniform
+            least, most = float(self.minimum or 0.0), float(self.maximum or 0.0)
+            return least + (most - least) * uniform
         sd = abs(mean) * self.cv if self.cv is not None else float(self.sd or 0.0)
         if sd == 0.0:
             return mean
@@ -172,7 +173,7 @@ def uniforms(seed: int, path: str, start: int, stop: int) -> NDArray[np.float64]
     """
     import numpy as np
 
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+    if not is_integer(seed, 0, MAX_SEED):
         raise errors.InvalidSimulation(f"The seed must be an integer from 0 to 2**64 - 1, got {seed!r}.")
     digest = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big")
     generator = np.random.Philox(key=np.array([seed, digest], dtype=np.uint64), counter=start)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from headway.pbpk import errors
 from headway.pbpk.description import UNIT_UNKNOWN, Dose, ModelDescription, Output, Parameter
-from headway.pbpk.sbml_units import unit_text
 from headway.pbpk.sampling import Covariate
+from headway.pbpk.sbml_units import unit_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +105,9 @@ def _validated(libsbml: ModuleType, sbml: str) -> tuple[Any, list[str]]:
     text = canonical_text(sbml)
     # A document type brings entities, which can name files or grow without end; SBML needs none.
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise errors.InvalidModel("The file declares a document type or entities, which SBML does not use.", problems=[])
+        raise errors.InvalidModel(
+            "The file declares a document type or entities, which SBML does not use.", problems=[]
+        )
     document = libsbml.readSBMLFromString(text)
     document.setConsistencyChecks(libsbml.LIBSBML_CAT_MODELING_PRACTICE, False)
     serious = _serious(libsbml, document)
@@ -205,7 +207,9 @@ def _outputs(libsbml: ModuleType, model: Any) -> Iterator[Output]:
     for index in range(model.getNumSpecies()):
         item = model.getSpecies(index)
         name = item.getName() or item.getId()
-        yield Output(f"[{item.getId()}]", f"{name}, concentration", _concentration_unit(libsbml, model, item), "concentration")
+        yield Output(
+            f"[{item.getId()}]", f"{name}, concentration", _concentration_unit(libsbml, model, item), "concentration"
+        )
         yield Output(item.getId(), f"{name}, amount", _substance_unit(libsbml, model, item), "amount")
     for index in range(model.getNumCompartments()):
         item = model.getCompartment(index)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from headway.pbpk import errors, units
+from headway.pbpk.checks import is_number
 from headway.pbpk.description import ModelDescription
 
 UpdateMode = Literal["absolute", "relative"]
@@ -200,9 +201,9 @@ def checked_number(path: str, value: object) -> None:
     """Refuse what is no number at all, before a unit converts it.
 
     Raises:
-        InvalidParameterValue: a text, a truth value, or nothing.
+        InvalidParameterValue: a text, a truth value, nothing, or not finite.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise errors.InvalidParameterValue(
-            f"Parameter {path!r}: expected a number, got {value!r}.", parameter=path, value=str(value)
+            f"Parameter {path!r}: expected a finite number, got {value!r}.", parameter=path, value=str(value)
         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from headway.pbpk import errors
+from headway.pbpk.checks import is_integer, is_number
 
 #: Most points of one grid: keeps a request from asking for more memory than the machine has.
 MAX_POINTS = 100_000
@@ -21,9 +23,9 @@ def time_grid(end: float, points: int = 500) -> tuple[float, ...]:
     Raises:
         InvalidSimulation: an argument is out of range.
     """
-    if isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end) or end <= 0:
+    if not is_number(end) or end <= 0:
         raise errors.InvalidSimulation(f"The end of a simulation must be a finite time above 0, got {end!r}.")
-    if isinstance(points, bool) or not isinstance(points, int) or not 2 <= points <= MAX_POINTS:
+    if not is_integer(points, 2, MAX_POINTS):
         raise errors.InvalidSimulation(f"A simulation has 2 to {MAX_POINTS} points, got {points!r}.")
     return tuple(end * i / (points - 1) for i in range(points))
 
@@ -38,7 +40,7 @@ def dosing_grid(end: float, points: int = 500) -> tuple[float, ...]:
         InvalidSimulation: an argument is out of range.
     """
     even = time_grid(end, points)
-    return tuple(end * (time / end) ** 2 for time in even[:-1]) + (float(end),)
+    return (*(end * (time / end) ** 2 for time in even[:-1]), float(end))
 
 
 def checked_times(times: Sequence[float]) -> list[float]:
@@ -50,7 +52,7 @@ def checked_times(times: Sequence[float]) -> list[float]:
     if not 2 <= len(times) <= MAX_POINTS:
         raise errors.InvalidSimulation(f"A simulation has 2 to {MAX_POINTS} points, got {len(times)}.")
     values = [float(time) for time in times]
-    increasing = all(later > earlier for earlier, later in zip(values, values[1:], strict=False))
+    increasing = all(later > earlier for earlier, later in pairwise(values))
     if values[0] != 0 or not math.isfinite(values[-1]) or not increasing:
         raise errors.InvalidSimulation("The times must be finite, increase from one to the next, and begin at 0.")
     return values

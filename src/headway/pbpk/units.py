@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headway.pbpk import errors
 from headway.pbpk.description import UNIT_UNKNOWN
@@ -20,8 +20,8 @@ _TOWER = re.compile(r"(\^|\*\*)[^a-zA-Zµμ%]*(\^|\*\*)|(\^|\*\*)[\s(+-]*\d{3}|\
 
 
 @functools.cache
-def registry() -> pint.UnitRegistry:
-    """pint's unit registry, made once (it takes a moment)."""
+def registry() -> pint.UnitRegistry[Any]:
+    """The unit registry of pint, made once (it takes a moment)."""
     try:
         import pint
     except ImportError as error:
@@ -63,7 +63,7 @@ def convert(value: float, unit: str, target: str) -> float:
         raise errors.UnitMismatch(
             f"Unit {unit!r} is not known.", hint=f"Give a unit that converts to {target!r}.", unit=unit, expected=target
         ) from error
-    except Exception as error:  # noqa: BLE001 - pint's reader lets assertions and token errors through
+    except Exception as error:  # pint's reader also raises assertions and token errors
         raise errors.UnitMismatch(
             f"Unit {unit!r} does not convert to {target!r}.",
             hint=f"Give a unit that converts to {target!r}.",

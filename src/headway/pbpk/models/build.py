@@ -225,7 +225,9 @@ def _transport(writer: _Writer) -> None:
     for organ in ORGANS:
         source, target, flow_in, flow_out = _circulation(organ)
         concentration = f"C_{source}"
-        writer.reaction(f"in_{organ.id}", f"to {organ.name}", f"A_{source}", f"A_{organ.id}", f"{flow_in} * {concentration}")
+        writer.reaction(
+            f"in_{organ.id}", f"to {organ.name}", f"A_{source}", f"A_{organ.id}", f"{flow_in} * {concentration}"
+        )
         leaving = f"{flow_out} * C_{organ.id} * BP / Kp_{organ.id}"
         writer.reaction(f"out_{organ.id}", f"from {organ.name}", f"A_{organ.id}", f"A_{target}", leaving)
 
@@ -240,8 +242,8 @@ def _circulation(organ: Organ) -> tuple[str, str, str, str]:
 
 def _fate(writer: _Writer) -> None:
     writer.reaction("absorption", "absorption through the gut wall", "A_lumen", "A_gu", "ka * fa * Fg * A_lumen")
-    first_pass = "ka * fa * (1 dimensionless - Fg) * A_lumen"
-    writer.reaction("gut_wall", "metabolism in the gut wall", "A_lumen", "A_met_gu", first_pass)
+    wall = "ka * fa * (1 dimensionless - Fg) * A_lumen"
+    writer.reaction("gut_wall", "metabolism in the gut wall", "A_lumen", "A_met_gu", wall)
     lost = "ka * (1 dimensionless - fa) * A_lumen"
     writer.reaction("not_absorbed", "passage to the faeces", "A_lumen", "A_faeces", lost)
     hepatic = "CLint * BW * fup * C_li / Kp_li"
@@ -259,10 +261,14 @@ def _outputs(writer: _Writer) -> None:
 
 def _notes(drug: Drug) -> str:
     lines = [
-        f"<p>{escape(drug.name)}, adult man: twelve flow-limited tissues and two pools of blood, oral and intravenous dose, "
-        "well-stirred liver, renal excretion. Time in hours, amounts in mg, volumes in litres.</p>",
-        "<p>Physiology: ICRP Publication 89, Ann. ICRP 32 (3-4), 2002. Partition coefficients: "
-        "T. Rodgers, M. Rowland, J. Pharm. Sci. 95 (2006) 1238-1257.</p>",
+        (
+            f"<p>{escape(drug.name)}, adult man: twelve flow-limited tissues and two pools of blood, oral and intravenous dose, "
+            "well-stirred liver, renal excretion. Time in hours, amounts in mg, volumes in litres.</p>"
+        ),
+        (
+            "<p>Physiology: ICRP Publication 89, Ann. ICRP 32 (3-4), 2002. Partition coefficients: "
+            "T. Rodgers, M. Rowland, J. Pharm. Sci. 95 (2006) 1238-1257.</p>"
+        ),
         "<ul>",
         *(f"<li>{escape(what)}: {escape(source)}</li>" for what, source in drug.sources),
         "</ul>",
@@ -311,7 +317,6 @@ def main() -> None:
     for drug in DRUGS:
         path = Path(__file__).with_name(f"{drug.id}.xml")
         path.write_text(build(drug), encoding="utf-8")
-        print(f"wrote {path.name}")
 
 
 if __name__ == "__main__":

@@ -152,8 +152,10 @@ MIDAZOLAM = Drug(
         ("pKa", "Y. H. Wang et al., Clin. Pharmacol. Ther. 105 (2019) 515-523"),
         (
             "fraction unbound",
-            "S. Bjorkman, D. R. Wada, B. M. Berling, G. Benoni, J. Pharm. Sci. 90 (2001) 1226-1241, "
-            "doi 10.1002/jps.1076",
+            (
+                "S. Bjorkman, D. R. Wada, B. M. Berling, G. Benoni, J. Pharm. Sci. 90 (2001) 1226-1241, "
+                "doi 10.1002/jps.1076"
+            ),
         ),
         (
             "blood to plasma ratio (283 / 502), absorption rate (half-life 0.23 h)",

@@ -64,4 +64,5 @@ def partition_coefficient(tissue: str, *, log_p: float, fraction_unbound: float,
     plasma_lipid = octanol * PLASMA_NEUTRAL_LIPID + (0.3 * octanol + 0.7) * PLASMA_NEUTRAL_PHOSPHOLIPID
     albumin = max(1.0 / fraction_unbound - 1.0 - plasma_lipid / plasma, 0.0) * body.albumin_ratio
     unbound = cell * body.intracellular_water / plasma + body.extracellular_water + lipid / plasma + albumin
-    return unbound * fraction_unbound
+    kp: float = unbound * fraction_unbound
+    return kp
