@@ -33,8 +33,11 @@ class Caller:
 
     async def __call__(self, verb: Callable[Concatenate[Context, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``verb(context, *args, **kwargs)`` in a thread; what it raises is raised here."""
-        context = Context(services=self.services, actor=self.actor, traceparent=self.traceparent)
-        return await self.run(partial(verb, context, *args, **kwargs))
+        return await self.run(partial(verb, self.context(), *args, **kwargs))
+
+    def context(self) -> Context:
+        """What a verb is given: for work that calls several in one thread."""
+        return Context(services=self.services, actor=self.actor, traceparent=self.traceparent)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run any blocking work in the same bounded pool."""

@@ -94,8 +94,10 @@ def _document_body(
     status: int, answer: Answer, error: HeadwayError, message: str, hint: str, correlation_id: str
 ) -> Response:
     details: list[dict[str, Any]] = [{"issue": message, "hint": hint, "code": error.code}]
-    for finding in error.details.get("errors", ()):
-        details.append({"issue": finding.get("message", ""), "field": finding.get("field", ""), "code": error.code})
+    details.extend(
+        {"issue": finding.get("message", ""), "field": finding.get("field", ""), "code": error.code}
+        for finding in error.details.get("errors", ())
+    )
     body = {
         "error": {
             "code": answer.document_code,
