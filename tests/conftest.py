@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import hypothesis
 import psutil
 import pytest
 
+from tests.required import skip_or_fail
 from tests.servers.postgres import ExternalPostgres, PostgresServer, drop_database, find_binaries
 from tests.servers.valkey import ValkeyServer, find_server
 from tests.waiting import wait_until
@@ -48,13 +49,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(home.cleanup)
     os.environ["HOME"] = home.name
     os.environ[RUN_MARK] = uuid4().hex
-
-
-def skip_or_fail(reason: str) -> NoReturn:
-    """Skip here, fail in CI: a service that a machine lacks may excuse a laptop, never the gate."""
-    if os.environ.get("CI", "").lower() in {"true", "1", "yes"}:
-        pytest.fail(f"CI must have it: {reason}", pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
