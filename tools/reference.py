@@ -195,9 +195,11 @@ def _leaves(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, .
 def _parameter(parameter: Any) -> tuple[str, str, str]:
     names = [*parameter.opts, *parameter.secondary_opts]
     is_option = any(name.startswith("-") for name in names)
-    shown = ", ".join(f"`{name}`" for name in names) if is_option else f"`{parameter.human_readable_name}`"
+    shown = (
+        ", ".join(f"`{name}`" for name in names) if is_option else f"`{parameter.metavar or parameter.name.upper()}`"
+    )
     default = parameter.default
-    plain = isinstance(default, str | int | float) and not isinstance(default, bool)
+    plain = isinstance(default, str | int | float) and not isinstance(default, bool) and default != ""
     text = "required" if parameter.required else f"`{default}`" if plain else ""
     return shown, text, " ".join((getattr(parameter, "help", None) or "").split())
 

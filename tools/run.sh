@@ -46,7 +46,7 @@ while [ -z "$url" ]; do
 done
 
 status=0
-"$headway" demo || status=$?
+"$headway" demo --exit || status=$?
 if [ "$status" -ne 0 ]; then
     echo "The demo did not finish (exit $status); the server is still up for a look." >&2
 fi
