@@ -38,7 +38,9 @@ def dumps(value: Any) -> str:
     try:
         return _encode_atom(value) if type(value) in _ATOMS else _encode(value)
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        raise NotSerializable(f"A value of type {type(value).__qualname__} cannot be stored as JSON: {error}.") from None
+        raise NotSerializable(
+            f"A value of type {type(value).__qualname__} cannot be stored as JSON: {error}."
+        ) from None
 
 
 def loads(text: str) -> Any:

@@ -23,8 +23,10 @@ class CurrentJob(Protocol):
 
     @property
     def fence(self) -> int:
-        """The number under which this attempt runs. It only grows, so a store of the task's own can refuse
-        writes that carry a lower one than it has seen."""
+        """The number under which this attempt runs.
+
+        It only grows, so a store of the task's own can refuse writes that carry a lower one than it has seen.
+        """
         ...
 
     @property

@@ -21,4 +21,6 @@ class BrokerNotUsed(HeadwayError):
 
     code = "broker_not_used"
     kind = ErrorKind.INVALID
-    default_hint = "Jobs of this application are in Headway's database: use `headway jobs`, the REST API or headway.Client."
+    default_hint = (
+        "Jobs of this application are in Headway's database: use `headway jobs`, the REST API or headway.Client."
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import celery
-from celery import _state
+import celery._state
 
 from headway.engine.embedded.attach import attach, attachment_of
 from headway.model.errors import EngineNotAvailable
@@ -43,13 +43,13 @@ def default_app() -> celery.Celery:
     with _defaults.lock:
         if _defaults.app is None:
             # Not current: an application that the user makes, before or after, is the one Celery should find.
-            earlier = _state.default_app
+            state: Any = celery._state  # noqa: SLF001 - Celery has no public way to ask without making an application
+            earlier, current = state.default_app, state._tls.current_app
             app = celery.Celery(DEFAULT_APP_NAME, set_as_current=False)
-            current = _state._tls.current_app  # noqa: SLF001 - Celery has no public way to ask without making an app
             attach(app, _open_default_door)
-            _state._tls.current_app = current  # noqa: SLF001
+            state._tls.current_app = current
             if earlier is not None:
-                _state.set_default_app(earlier)
+                state.set_default_app(earlier)
             _defaults.app = app
         return _defaults.app
 
@@ -133,7 +133,8 @@ def task_name(body: Callable[..., Any]) -> str:
 def _open_default_door() -> JobDoor:
     if _defaults.open_door is None:
         raise EngineNotAvailable(
-            "This process has no way to Headway's jobs yet.", hint="Use headway.task and headway.connect, or `headway up`."
+            "This process has no way to Headway's jobs yet.",
+            hint="Use headway.task and headway.connect, or `headway up`.",
         )
     door = _defaults.open_door()
     if getattr(door, "owner_alive", None) is False:

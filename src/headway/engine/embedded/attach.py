@@ -38,18 +38,24 @@ def attach(app: Celery, door: JobDoor | Callable[[], JobDoor], *, cancel: Cancel
     Args:
         app: a Celery application, or Celery's proxy of the current one.
         door: where jobs go; a callable is asked once, at the first use.
-        cancel: what ``AsyncResult.revoke()`` does, given a job id; without it a revoke is refused.
+        cancel: what ``AsyncResult.revoke()`` does, given a job id; the door's own ``cancel`` when None.
 
     Raises:
         EagerModeRefused: the application runs its tasks inline, so nothing would reach a door.
     """
     # Celery's proxies pass attributes on, but `__dict__` and classes must be the real ones.
-    real: Celery = app._get_current_object() if hasattr(app, "_get_current_object") else app
+    real = real_app(app)
     if real.conf.task_always_eager:
         raise EagerModeRefused(
             "The Celery application has task_always_eager set, so its tasks would run inside the caller, unrecorded."
         )
     return Attachment(real, door, cancel)
+
+
+def real_app(app: Any) -> Celery:
+    """The application itself, where Celery's proxy of the current one was given."""
+    found: Celery = app._get_current_object() if hasattr(app, "_get_current_object") else app  # noqa: SLF001
+    return found
 
 
 class Attachment:
@@ -141,13 +147,14 @@ class Attachment:
             self.door().submit_many(commands)
 
     def _revoke(self, task_id: Any, *_: Any, **options: Any) -> None:
-        if self._cancel is None:
+        cancel = self._cancel or getattr(self.door(), "cancel", None)
+        if cancel is None:
             raise BrokerNotUsed(
                 "There are no Celery workers to send a revoke to.",
                 hint="Cancel the job: `headway jobs cancel ID`, or headway.Client().cancel(ID).",
             )
         for one in task_id if isinstance(task_id, list | tuple | set) else [task_id]:
-            self._cancel(str(one))
+            cancel(str(one))
 
 
 def attachment_of(app: Celery) -> Attachment | None:

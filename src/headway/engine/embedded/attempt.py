@@ -46,21 +46,20 @@ class RunningAttempt:
         "door",
         "failure",
         "held",
+        "in_child",
         "kill",
-        "reported",
         "resend",
         "result_json",
         "saw_stop",
         "sends",
+        "spooled",
         "stop_at",
         "stop_reason",
         "unread_custom",
         "unread_progress",
     )
 
-    def __init__(
-        self, begun: Begun, door: JobDoor, clock: Clock, on_report: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, begun: Begun, door: JobDoor, clock: Clock, on_report: Callable[[], None] | None = None) -> None:
         self.begun = begun
         self.door = door
         self.clock = clock
@@ -78,11 +77,16 @@ class RunningAttempt:
         self.stop_at: float | None = None
         self.saw_stop = False
         self.held = False
-        self.reported: float = 0.0
+        self.in_child = False
+        self.spooled = False
         self.unread_progress: Progress | None = None
         self.unread_custom = False
         self.kill: Callable[[], None] | None = None
         self._end_token = [True]
+
+    def on_news(self, tell: Callable[[], None]) -> None:
+        """Say who is told, without arguments, when there is progress or a custom state to carry."""
+        self._on_report = tell
 
     @property
     def id(self) -> str:
@@ -113,13 +117,16 @@ class RunningAttempt:
         """Say how far the job is; see ``CurrentJob.progress``."""
         text = mask_secrets(message)[:MAX_PROGRESS_MESSAGE]
         self.unread_progress = Progress(float(done), None if total is None else float(total), text)
-        if self._on_report is not None:
-            self._on_report()
+        self.tell_news()
 
     def set_custom_state(self, state: str, meta_json: str | None) -> None:
         """Keep a state and meta of the task's own (``update_state``) for the next beat."""
         self.custom_state, self.custom_meta_json = state, meta_json
         self.unread_custom = True
+        self.tell_news()
+
+    def tell_news(self) -> None:
+        """Wake whoever carries progress and custom states."""
         if self._on_report is not None:
             self._on_report()
 

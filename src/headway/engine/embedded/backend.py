@@ -88,16 +88,27 @@ class HeadwayBackend(BaseBackend):
         # What a success had sent does not go out with a failure (a result that cannot be stored, a hook that raised).
         run.sends.clear()
         if call_errbacks and request is not None and request.errbacks and not run.will_be_retried():
-            self._call_task_errbacks(request, exc, traceback)
+            errbacks: Any = self
+            errbacks._call_task_errbacks(request, exc, traceback)  # noqa: SLF001 - of the base class, not in its types
 
-    def mark_as_retry(self, task_id: Any, exc: Any, traceback: Any = None, **_: Any) -> None:
+    def mark_as_retry(
+        self,
+        task_id: Any,
+        exc: Any,
+        traceback: Any = None,
+        request: Any = None,
+        store_result: bool = True,
+        state: str = states.RETRY,
+    ) -> None:
         """Keep what the retry was for."""
         run = _own_attempt(task_id)
         if run is not None:
             run.body_returned = True
             run.failure = None if exc is None else (exc, python_error(exc))
 
-    def store_result(self, task_id: Any, result: Any, state: str, traceback: Any = None, **_: Any) -> Any:
+    def store_result(
+        self, task_id: Any, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
+    ) -> Any:
         """``update_state`` of the running job: a state and meta of the task's own, carried by the next beat.
 
         The tracer's own states arrive by the ``mark_as_…`` methods; those that other code writes for other ids have

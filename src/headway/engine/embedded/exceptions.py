@@ -28,7 +28,9 @@ def python_error(exc: BaseException) -> str:
     return "".join(traceback.format_exception(type(exc), exc, _task_frames(exc.__traceback__), limit=-60))
 
 
-def error_info(exc: BaseException, trace: str | None, *, code: str = "task_failed", hint: str | None = None) -> ErrorInfo:
+def error_info(
+    exc: BaseException, trace: str | None, *, code: str = "task_failed", hint: str | None = None
+) -> ErrorInfo:
     """An exception as it is stored: secrets masked, the message cut at its end and the traceback at its beginning.
 
     Args:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from billiard.exceptions import WorkerLostError
 from celery import states
 from celery.app import trace
+from celery.app.task import Context
 from kombu.exceptions import EncodeError
 
 from headway.engine.codec import loads
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
     from headway.engine.embedded.attempt import RunningAttempt
     from headway.model.commands import Begun
+
+_log = logging.getLogger(__name__)
 
 TraceFunction = Callable[[str, Any, Any, dict[str, Any]], Any]
 
@@ -63,6 +69,29 @@ class Tracer:
         finally:
             _current.reset(token)
         return _finish(run, ended)
+
+    def lost(self, run: RunningAttempt, finish: Finish) -> Finish:
+        """The finish of an attempt that its child did not live to report, with what its errbacks send.
+
+        As in Celery, the parent calls the errbacks of what it killed or lost: not when the job's own rule tries again.
+        """
+        begun = run.begun
+        ends = finish.outcome in {AttemptOutcome.FAILED, AttemptOutcome.TIMEOUT}
+        if not ends or run.will_be_retried() or not begun.canvas_json or begun.task not in self._tasks:
+            return finish
+        request = Context(self._request(begun), args=loads(begun.args_json), kwargs=loads(begun.kwargs_json))
+        if not request.errbacks or finish.error is None:
+            return finish
+        run.body_returned = True
+        token = _current.set(run)
+        try:
+            backend: Any = self._app.backend
+            backend._call_task_errbacks(request, WorkerLostError(finish.error.message), None)  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001 - an errback's own failure does not change how the attempt ended
+            _log.warning("errback of job %s failed: %s", begun.job_id, error)
+        finally:
+            _current.reset(token)
+        return replace(finish, sends=tuple(run.sends))
 
     def _request(self, begun: Begun) -> dict[str, Any]:
         job_id = begun.job_id
@@ -147,7 +176,7 @@ def _marking(name: str, run_body: Callable[..., Any]) -> Callable[..., Any]:
 def _finish(run: RunningAttempt, ended: Any) -> Finish:
     begun, info = run.begun, ended.info
     sends = tuple(run.sends)
-    if run.saw_stop and run.stop_reason in {"cancel", "timeout"} and run.resend is None:
+    if run.saw_stop and run.stop_reason != "superseded" and run.resend is None:
         return stopped(run)
     if run.resend is not None:
         return _resent(run, info)
@@ -229,12 +258,14 @@ def _exited(run: RunningAttempt, exc: BaseException) -> Finish:
     begun = run.begun
     if run.saw_stop:
         return stopped(run)
-    error = error_info(exc, python_error(exc), code="task_exited", hint="Return from the task instead of leaving Python.")
+    error = error_info(
+        exc, python_error(exc), code="task_exited", hint="Return from the task instead of leaving Python."
+    )
     return Finish(begun.job_id, begun.fence, AttemptOutcome.FAILED, error=error, begun=begun)
 
 
 def stopped(run: RunningAttempt, *, held: bool = False) -> Finish:
-    """The finish of an attempt that was stopped: ``cancelled``, or ``timeout`` when its time was over.
+    """The finish of an attempt that was stopped: ``cancelled``, ``timeout``, or ``interrupted`` by a shutdown.
 
     Args:
         run: the attempt; its stop reason decides.
@@ -245,5 +276,7 @@ def stopped(run: RunningAttempt, *, held: bool = False) -> Finish:
         text = f"The attempt ran longer than its timeout of {begun.timeout_seconds:g} s."
         error = ErrorInfo(code="timeout", message=text, hint="Raise the task's timeout, or make the work smaller.")
         return Finish(begun.job_id, begun.fence, AttemptOutcome.TIMEOUT, error=error, held=held, begun=begun)
+    if run.stop_reason == "drain":
+        return Finish(begun.job_id, begun.fence, AttemptOutcome.INTERRUPTED, begun=begun)
     error = ErrorInfo(code="cancelled", message="The job was cancelled while it ran.")
     return Finish(begun.job_id, begun.fence, AttemptOutcome.CANCELLED, error=error, held=held, begun=begun)
