@@ -18,13 +18,23 @@ class Subscription:
         job_id: the one job that is read, or None for all.
         start: every transition up to this position is read from the store, every later one arrives here.
         log_start: the same for the job's log lines.
+        latest_only: the reader wants to know that something came, not what: one frame is kept and nothing overflows.
         overflowed: the reader was too slow and lost its queue; it resumes by the last id it saw.
     """
 
-    def __init__(self, job_id: str | None, *, start: int, log_start: int, max_bytes: int = MAX_WAITING_BYTES) -> None:
+    def __init__(
+        self,
+        job_id: str | None,
+        *,
+        start: int,
+        log_start: int,
+        max_bytes: int = MAX_WAITING_BYTES,
+        latest_only: bool = False,
+    ) -> None:
         self.job_id = job_id
         self.start = start
         self.log_start = log_start
+        self.latest_only = latest_only
         self.overflowed = False
         self._frames: deque[Frame] = deque()
         self._bytes = 0
@@ -42,6 +52,11 @@ class Subscription:
         """Queue a frame; over the limit the queue is dropped and the subscription closed."""
         if self._closed:
             return
+        if self.latest_only and self._frames:
+            if frame.job_id is None:
+                return
+            self._frames.clear()
+            self._bytes = 0
         self._frames.append(frame)
         self._bytes += len(frame.native)
         if self._bytes > self._max_bytes:

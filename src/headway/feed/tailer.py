@@ -100,7 +100,9 @@ class FeedTailer:
         """How many streams are open."""
         return len(self._subscriptions)
 
-    async def subscribe(self, job_id: str | None = None, *, log_after: int = 0) -> Subscription:
+    async def subscribe(
+        self, job_id: str | None = None, *, log_after: int = 0, latest_only: bool = False
+    ) -> Subscription:
         """A reader's queue: every transition above ``subscription.start`` will arrive in it, in order.
 
         What came before is in the store: read after this call, it leaves no gap and no overlap.
@@ -109,6 +111,7 @@ class FeedTailer:
             job_id: one job, with its progress and log; None is all jobs, with progress.
             log_after: the job's log lines above this id are wanted; those above ``subscription.log_start``
                 arrive, those between the two are in the store.
+            latest_only: see ``Subscription``.
 
         Returns:
             The queue; closed at once when the tailer is closed. Give it back with ``unsubscribe``.
@@ -122,7 +125,7 @@ class FeedTailer:
             if self._session is None:
                 newest = await asyncio.to_thread(self._store.read, _newest)
                 self._session = _Session(pos=newest, delivered=newest)
-            return self._admit(self._session, job_id, log_after)
+            return self._admit(self._session, job_id, log_after, latest_only=latest_only)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """The reader is gone."""
@@ -150,13 +153,17 @@ class FeedTailer:
             self._thread.join(timeout)
         return self._thread is None or not self._thread.is_alive()
 
-    def _admit(self, session: _Session, job_id: str | None, log_after: int) -> Subscription:
+    def _admit(self, session: _Session, job_id: str | None, log_after: int, *, latest_only: bool) -> Subscription:
         log_start = log_after
         if job_id is not None:
             watch = self._watches.setdefault(job_id, _Watch(cursor=log_after, delivered=log_after))
             log_start = watch.delivered
         subscription = Subscription(
-            job_id, start=session.delivered, log_start=log_start, max_bytes=self._max_waiting_bytes
+            job_id,
+            start=session.delivered,
+            log_start=log_start,
+            max_bytes=self._max_waiting_bytes,
+            latest_only=latest_only,
         )
         if job_id is not None:
             watch.readers.add(subscription)

@@ -1,0 +1,227 @@
+"""The routes of the pages, and of the fragments that keep them live."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import jinja2
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+
+from headway.console import words
+from headway.console.colours import COLOURS, states_css
+from headway.console.live import change_stream
+from headway.feed import FeedTailer
+from headway.model.commands import ListJobs
+from headway.model.errors import HeadwayError, JobNotFound
+from headway.model.job import Job
+from headway.model.states import LIVE_STATES, STATE_VIEWS, TERMINAL_STATES, VIEW, JobState
+from headway.model.times import to_rfc3339
+from headway.service import count_jobs, get_job, list_attempts, list_jobs, read_logs, read_result
+
+HERE: Final = Path(__file__).parent
+STATIC: Final = HERE / "static"
+PAGE_JOBS: Final = 30
+PAGE_LINES: Final = 500
+_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What the list shows."""
+
+    state: JobState | None = None
+    text: str = ""
+    cursor: str | None = None
+
+    @classmethod
+    def of(cls, request: Request) -> Filter:
+        """From the query; what is not known is not filtered by."""
+        given = request.query_params
+        known = {state.value for state in JobState}
+        state = JobState(given["state"]) if given.get("state") in known else None
+        return cls(state, given.get("text", "").replace("\x00", "")[:200].strip(), given.get("cursor") or None)
+
+    def query(self, **changes: str | None) -> str:
+        """The query string of this filter, with changes."""
+        fields = {
+            "state": self.state.value if self.state else None,
+            "text": self.text,
+            "cursor": self.cursor,
+            **changes,
+        }
+        return urlencode({name: value for name, value in fields.items() if value})
+
+
+def console_router(tailer: FeedTailer, *, version: str) -> APIRouter:
+    """The pages ``/`` and ``/jobs/{id}/view``, ``/login``, and their files.
+
+    They find the request's caller in ``request.state.call``, which the door of the web puts there.
+
+    Args:
+        tailer: the one reader of the feed.
+        version: of Headway, shown and used to renew cached files.
+    """
+    pages = _Pages(version)
+    router = APIRouter(include_in_schema=False)
+    _list_routes(router, pages)
+    _job_routes(router, pages)
+
+    @router.get("/console/stream")
+    async def stream(job: str | None = None, after: int = 0) -> Response:
+        return await change_stream(tailer, job or None, max(after, 0))
+
+    @router.get("/login")
+    async def login(request: Request) -> Response:
+        if request.state.security.api_key is None:
+            return RedirectResponse("/", 303)
+        return pages.page(
+            "login.html", failed="failed" in request.query_params, next=request.query_params.get("next", "/")
+        )
+
+    @router.get("/static/{path:path}")
+    async def static(path: str) -> Response:
+        return _file(path)
+
+    @router.get("/favicon.ico")
+    async def favicon() -> Response:
+        return _file("favicon.svg")
+
+    return router
+
+
+class _Pages:
+    """The templates."""
+
+    def __init__(self, version: str) -> None:
+        self._environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        files = [STATIC / "console.css", STATIC / "console.js"]
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files) + states_css().encode()).hexdigest()
+        self._environment.globals.update(
+            version=version,
+            stamp=digest[:12],
+            states=[view.state for view in STATE_VIEWS],
+            live_states=LIVE_STATES,
+            terminal_states=TERMINAL_STATES,
+            views=VIEW,
+            colours=COLOURS,
+        )
+        self._environment.filters.update(
+            duration=words.duration,
+            age=words.age,
+            rfc3339=to_rfc3339,
+            percent=words.percent,
+            amount=words.amount,
+            pretty=words.pretty,
+            named=lambda state: str(state).replace("_", " "),
+            short=lambda text: text if len(text) <= 18 else f"{text[:8]}…{text[-6:]}",
+        )
+
+    def page(self, template: str, status: int = 200, **fields: Any) -> Response:
+        """A rendered template."""
+        return HTMLResponse(self._environment.get_template(template).render(**fields), status)
+
+
+def _list_routes(router: APIRouter, pages: _Pages) -> None:
+    async def fields(request: Request) -> dict[str, Any]:
+        wanted = Filter.of(request)
+        call = request.state.call
+        query = ListJobs(
+            states=(wanted.state,) if wanted.state else (),
+            text=wanted.text or None,
+            limit=PAGE_JOBS,
+            cursor=wanted.cursor,
+        )
+        page = await call(list_jobs, query)
+        counts = await call(count_jobs)
+        now = call.services.clock.now()
+        return {
+            "filter": wanted,
+            "jobs": page.items,
+            "next_cursor": page.next_cursor,
+            "counts": counts,
+            "now": now,
+            "ran": {job.id: words.ran_for(job, now) for job in page.items},
+        }
+
+    @router.get("/")
+    async def index(request: Request) -> Response:
+        try:
+            return pages.page("jobs.html", **await fields(request))
+        except HeadwayError as error:
+            return _error(pages, error)
+
+    @router.get("/console/jobs")
+    async def fragment(request: Request) -> Response:
+        return pages.page("_jobs.html", **await fields(request))
+
+
+def _job_routes(router: APIRouter, pages: _Pages) -> None:
+    async def fields(request: Request, job_id: str) -> dict[str, Any]:
+        call = request.state.call
+        job = await call(get_job, job_id)
+        now = call.services.clock.now()
+        return {
+            "job": job,
+            "now": now,
+            "ran": words.ran_for(job, now),
+            "attempts": (await call(list_attempts, job_id))[::-1],
+            **await _result(call, job),
+        }
+
+    @router.get("/jobs/{job_id}/view")
+    async def view(request: Request, job_id: str) -> Response:
+        try:
+            job = await fields(request, job_id)
+            lines = await request.state.call(read_logs, job_id, 0, PAGE_LINES)
+        except HeadwayError as error:
+            return _error(pages, error)
+        return pages.page(
+            "job.html", lines=lines, after=lines[-1].id if lines else 0, more=len(lines) == PAGE_LINES, **job
+        )
+
+    @router.get("/console/jobs/{job_id}")
+    async def fragment(request: Request, job_id: str) -> Response:
+        return pages.page("_job.html", **await fields(request, job_id))
+
+    @router.get("/console/jobs/{job_id}/log")
+    async def log(request: Request, job_id: str, after: int = 0) -> Response:
+        call = request.state.call
+        lines = await call(read_logs, job_id, max(after, 0), PAGE_LINES)
+        last = lines[-1].id if lines else after
+        return pages.page(
+            "_log.html", lines=lines, after=last, more=len(lines) == PAGE_LINES, job=await call(get_job, job_id)
+        )
+
+
+async def _result(call: Any, job: Job) -> dict[str, Any]:
+    if job.state is not JobState.SUCCEEDED:
+        return {"result": None, "no_result": None}
+    try:
+        return {"result": words.result_view(await call(read_result, job.id)), "no_result": None}
+    except HeadwayError as error:
+        return {"result": None, "no_result": error}
+
+
+def _error(pages: _Pages, error: HeadwayError) -> Response:
+    return pages.page("error.html", 404 if isinstance(error, JobNotFound) else 422, error=error)
+
+
+def _file(path: str) -> Response:
+    if path == "states.css":
+        return Response(states_css(), media_type="text/css", headers={"Cache-Control": "max-age=3600"})
+    file = (STATIC / path).resolve()
+    if STATIC.resolve() not in file.parents or not file.is_file():
+        return Response("There is no such file.", 404, media_type="text/plain")
+    # Pages ask by a stamp of the content, so an old copy is never used after an upgrade.
+    return FileResponse(file, media_type=_TYPES.get(file.suffix), headers={"Cache-Control": "max-age=3600"})
