@@ -30,11 +30,11 @@ def settings() -> str:
     from headway.config.keys import CURRENT_STEP
 
     rows = [
-        (f"`{key.name}`", f"`{key.default}`", key.expects, "yes" if key.secret else "")
+        (f"`{key.name}`", f"`{key.default}`", key.expects + (" (secret)" if key.secret else ""), key.means)
         for key in KEYS
         if key.step <= CURRENT_STEP
     ]
-    return _table(("setting", "default", "expected", "secret"), rows)
+    return _table(("setting", "default", "expected", "means"), rows)
 
 
 def later_settings() -> str:

@@ -23,6 +23,7 @@ class Key:
         expects: what a value must be, for messages and the docs.
         step: the step of Headway that brings it; ``LATER`` when none is fixed.
         secret: whether the value is never shown.
+        means: what it does, for the docs; empty for keys of later steps.
     """
 
     name: str
@@ -31,36 +32,133 @@ class Key:
     expects: str
     step: int = 1
     secret: bool = False
+    means: str = ""
 
 
 _SECONDS = "a number of seconds"
 _ON_OFF = "true or false"
 
 KEYS: Final[tuple[Key, ...]] = (
-    Key("HEADWAY_DATA_DIR", "data_dir", "var", "a folder on a local disk"),
-    Key("JOB_BACKEND", "job_backend", "thread", "thread or celery"),
-    Key("JOB_REGISTRY_PATH", "job_registry_path", "var/jobs/registry.db", "a file path or a postgresql:// URL"),
-    Key("JOB_TIMEOUT_SECONDS", "job_timeout_seconds", "0", f"{_SECONDS}, 0 or more (0 is none)"),
-    Key("JOB_MAX_RETRIES", "job_max_retries", "0", "a whole number, 0 or more"),
-    Key("JOB_WORKER_THREADS", "job_worker_threads", "CPU count", "a whole number from 1 to 1024"),
-    Key("HEADWAY_ISOLATION", "isolation", "thread", "thread or process"),
-    Key("HEADWAY_MAX_RESCUES", "max_rescues", "3", "a whole number, 0 or more"),
-    Key("HEADWAY_MAX_ATTEMPTS", "max_attempts", "100", "a whole number, 1 or more"),
+    Key(
+        "HEADWAY_DATA_DIR",
+        "data_dir",
+        "var",
+        "a folder on a local disk",
+        means="everything that is written lies here; the option `--data-dir`",
+    ),
+    Key(
+        "JOB_BACKEND",
+        "job_backend",
+        "thread",
+        "thread or celery",
+        means="where jobs run: in this process' threads and children, or on Celery workers (a later step)",
+    ),
+    Key(
+        "JOB_REGISTRY_PATH",
+        "job_registry_path",
+        "var/jobs/registry.db",
+        "a file path or a postgresql:// URL",
+        means="the database: an SQLite file owned by one process, or Postgres for many",
+    ),
+    Key(
+        "JOB_TIMEOUT_SECONDS",
+        "job_timeout_seconds",
+        "0",
+        f"{_SECONDS}, 0 or more (0 is none)",
+        means="limit of one attempt where neither job nor task says another",
+    ),
+    Key(
+        "JOB_MAX_RETRIES",
+        "job_max_retries",
+        "0",
+        "a whole number, 0 or more",
+        means="retries by the job's own rule where neither job nor task says another",
+    ),
+    Key(
+        "JOB_WORKER_THREADS",
+        "job_worker_threads",
+        "CPU count",
+        "a whole number from 1 to 1024",
+        means="attempts that run at the same time; the option `--workers`",
+    ),
+    Key(
+        "HEADWAY_ISOLATION",
+        "isolation",
+        "thread",
+        "thread or process",
+        means="whether attempts run in threads or in child processes where the task does not say",
+    ),
+    Key(
+        "HEADWAY_MAX_RESCUES",
+        "max_rescues",
+        "3",
+        "a whole number, 0 or more",
+        means="how often a job is taken back from a lost worker before it fails as `worker_lost`",
+    ),
+    Key(
+        "HEADWAY_MAX_ATTEMPTS",
+        "max_attempts",
+        "100",
+        "a whole number, 1 or more",
+        means="upper bound of all attempts of one job",
+    ),
     Key(
         "HEADWAY_MODEL_PATHS",
         "model_paths",
         "shipped:var/models",
         "folders separated by ':' (a list in files); the word shipped stands for the models of the package",
+        means="where models are looked for; a value replaces the default, so add `shipped` to keep those",
     ),
-    Key("HEADWAY_MAX_PAYLOAD_BYTES", "max_payload_bytes", "1048576", "a whole number of bytes, 1024 or more"),
-    Key("JOB_RETENTION_SECONDS", "job_retention_seconds", "604800", f"{_SECONDS}, 0 or more (0 disables)"),
     Key(
-        "POPULATION_RETENTION_SECONDS", "population_retention_seconds", "604800", f"{_SECONDS}, 0 or more (0 disables)"
+        "HEADWAY_MAX_PAYLOAD_BYTES",
+        "max_payload_bytes",
+        "1048576",
+        "a whole number of bytes, 1024 or more",
+        means="largest arguments of one job; a request may be 64 times as large",
     ),
-    Key("HEADWAY_API_KEY", "api_key", "none", "at least 16 visible characters without spaces", secret=True),
-    Key("HEADWAY_HEARTBEAT_SECONDS", "heartbeat_seconds", "2", f"{_SECONDS}, 0.05 or more"),
-    Key("HEADWAY_LEASE_SECONDS", "lease_seconds", "10", f"{_SECONDS}, at least twice HEADWAY_HEARTBEAT_SECONDS"),
-    Key("HEADWAY_CANCEL_GRACE_SECONDS", "cancel_grace_seconds", "10", f"{_SECONDS}, 0 or more"),
+    Key(
+        "JOB_RETENTION_SECONDS",
+        "job_retention_seconds",
+        "604800",
+        f"{_SECONDS}, 0 or more (0 disables)",
+        means="how long a job is kept after its end",
+    ),
+    Key(
+        "POPULATION_RETENTION_SECONDS",
+        "population_retention_seconds",
+        "604800",
+        f"{_SECONDS}, 0 or more (0 disables)",
+        means="how long a population's files are kept after its end",
+    ),
+    Key(
+        "HEADWAY_API_KEY",
+        "api_key",
+        "none",
+        "at least 16 visible characters without spaces",
+        secret=True,
+        means="without it only this machine is answered; with it REST wants it as Bearer, pages ask for it at `/login`",
+    ),
+    Key(
+        "HEADWAY_HEARTBEAT_SECONDS",
+        "heartbeat_seconds",
+        "2",
+        f"{_SECONDS}, 0.05 or more",
+        means="how often a worker says that it lives; a cancel reaches a running job within it",
+    ),
+    Key(
+        "HEADWAY_LEASE_SECONDS",
+        "lease_seconds",
+        "10",
+        f"{_SECONDS}, at least twice HEADWAY_HEARTBEAT_SECONDS",
+        means="after this long without a heartbeat a worker counts as lost",
+    ),
+    Key(
+        "HEADWAY_CANCEL_GRACE_SECONDS",
+        "cancel_grace_seconds",
+        "10",
+        f"{_SECONDS}, 0 or more",
+        means="how long a job that was asked to stop has to do so by itself",
+    ),
     Key("CELERY_BROKER_URL", None, "the app's own", "a broker URL", 2, secret=True),
     Key("CELERY_RESULT_BACKEND", None, "the app's own", "a result backend URL", 2, secret=True),
     Key("REDIS_URL", None, "none", "a Redis URL", 2, secret=True),

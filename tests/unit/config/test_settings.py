@@ -223,8 +223,8 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
 def test_settings_are_frozen_and_refuse_unknown_attributes(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     with pytest.raises(ValidationError):
-        settings.job_max_retries = 3  # type: ignore[misc]
+        settings.job_max_retries = 3
     with pytest.raises(ValidationError):
-        Settings(nonsense=1)
+        Settings(nonsense=1)  # type: ignore[call-arg]
     assert settings.max_request_bytes == 64 * 1024 * 1024
     assert settings.default_timeout_seconds is None
