@@ -216,39 +216,31 @@ def pk_parameters(
     count = len(rows)
     peak = np.argmax(rows, axis=1)
     cmax = rows[np.arange(count), peak]
-    exposed = cmax > 0
     auc = _auc(grid, rows, method)
     tail = pk_regression.terminal_phase(grid, rows, peak, window=window)
-    reasons = np.zeros(count, dtype=np.int64)
-    reasons[failed] |= Reason.NOT_SIMULATED
-    reasons[~exposed & ~failed] |= Reason.NO_EXPOSURE
-    usable = exposed & ~failed
-    _judge(reasons, usable, tail)
+    usable = (cmax > 0) & ~failed
+    reasons = _judge(failed, usable, tail)
     good = usable & ((reasons & int(_REFUSED)) == 0)
+    amounts = np.full(count, np.nan) if dose is None else np.broadcast_to(np.asarray(dose, dtype=float), (count,))
     with np.errstate(divide="ignore", invalid="ignore"):
         lambda_z = np.where(good, tail.lambda_z, np.nan)
-        beyond = np.where(good, rows[:, -1] / lambda_z, np.nan)
+        beyond = rows[:, -1] / lambda_z
         extrapolated = 100.0 * beyond / (auc + beyond)
-        reasons[good & (extrapolated > MAX_EXTRAPOLATED)] |= Reason.TOO_MUCH_EXTRAPOLATED
-        reasons[good & (extrapolated > WARN_EXTRAPOLATED) & (extrapolated <= MAX_EXTRAPOLATED)] |= (
-            Reason.MUCH_EXTRAPOLATED
-        )
-        auc_inf = np.where(good & (extrapolated <= MAX_EXTRAPOLATED), auc + beyond, np.nan)
-        amount = np.full(count, np.nan) if dose is None else np.broadcast_to(np.asarray(dose, dtype=float), (count,))
-        clearance = np.where(amount > 0, amount / auc_inf, np.nan)
-        volume = clearance / lambda_z
-    lost = failed
+        reasons[extrapolated > MAX_EXTRAPOLATED] |= Reason.TOO_MUCH_EXTRAPOLATED
+        reasons[(extrapolated > WARN_EXTRAPOLATED) & (extrapolated <= MAX_EXTRAPOLATED)] |= Reason.MUCH_EXTRAPOLATED
+        auc_inf = np.where(extrapolated <= MAX_EXTRAPOLATED, auc + beyond, np.nan)
+        clearance = np.where(amounts > 0, amounts / auc_inf, np.nan)
     found = usable & (tail.points >= MIN_POINTS)
     return PkTable(
-        cmax=np.where(lost, np.nan, cmax),
+        cmax=np.where(failed, np.nan, cmax),
         tmax=np.where(usable, grid[peak], np.nan),
-        auc_0_t=np.where(lost, np.nan, auc),
+        auc_0_t=np.where(failed, np.nan, auc),
         auc_0_inf=auc_inf,
         half_life=math.log(2.0) / lambda_z,
         lambda_z=lambda_z,
         extrapolated_percent=extrapolated,
         clearance=clearance,
-        volume=volume,
+        volume=clearance / lambda_z,
         window_start=np.where(found, tail.start, np.nan),
         window_end=np.where(found, tail.end, np.nan),
         window_points=np.where(found, tail.points.astype(float), np.nan),
@@ -258,10 +250,15 @@ def pk_parameters(
     )
 
 
-def _judge(reasons: NDArray[np.int64], usable: NDArray[np.bool_], tail: pk_regression.TerminalPhase) -> None:
-    """Note for each usable profile what speaks against its terminal phase."""
+def _judge(
+    failed: NDArray[np.bool_], usable: NDArray[np.bool_], tail: pk_regression.TerminalPhase
+) -> NDArray[np.int64]:
+    """What speaks against each profile and its terminal phase, as ``Reason`` flags."""
     import numpy as np
 
+    reasons = np.zeros(len(failed), dtype=np.int64)
+    reasons[failed] |= Reason.NOT_SIMULATED
+    reasons[~usable & ~failed] |= Reason.NO_EXPOSURE
     few = tail.points < MIN_POINTS
     reasons[usable & few] |= Reason.TOO_FEW_POINTS
     rising = usable & ~few & ~(tail.lambda_z > 0)
@@ -272,6 +269,7 @@ def _judge(reasons: NDArray[np.int64], usable: NDArray[np.bool_], tail: pk_regre
         half_lives = (tail.end - tail.start) * tail.lambda_z / math.log(2.0)
     reasons[rest & (half_lives < MIN_HALF_LIVES)] |= Reason.WINDOW_TOO_SHORT
     reasons[rest & (half_lives >= MIN_HALF_LIVES) & (half_lives < GOOD_HALF_LIVES)] |= Reason.WINDOW_SHORT
+    return reasons
 
 
 def _checked(times: Any, values: Any) -> tuple[Floats, Floats, NDArray[np.bool_]]:
