@@ -19,6 +19,8 @@ from headway.client.wire import attempt_from, dump, filters, job_from, line_from
 from headway.model.commands import ListJobs, SubmitJob
 from headway.model.errors import (
     InvalidRequest,
+    JobHasNoResult,
+    ResultNotReady,
     ServerUnreachable,
     WaitTimeout,
 )
@@ -255,6 +257,17 @@ class Client:
         if body is None or (answer.is_error and "code" in body and "status" not in body):
             raise error_of(answer.status_code, body, answer.text)
         return body
+
+    def result_text(self, job_id: str) -> str | None:
+        """The result as JSON text; None while there is none."""
+        try:
+            return json.dumps(self.result(job_id))
+        except (ResultNotReady, JobHasNoResult):
+            return None
+
+    def call(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """One request that may be repeated, to a path under ``/api/v1``; its JSON object."""
+        return self._ask(method, path, body=body, safe=True)
 
     # ----------------------------------------------------------------------------------------------- streams
 

@@ -23,6 +23,7 @@ ENV_FILE = ".env"
 TOML_FILE = "headway.toml"
 USER_FILE = Path(".config") / "headway" / "headway.yml"
 _PREFIX = "HEADWAY_"
+_OF_THE_TESTS = "HEADWAY_TEST_"  # a Postgres to test against, say: inherited by the processes that tests start
 _LOWER = {name.lower(): key for name, key in BY_NAME.items()}
 _PATHS = ("data_dir", "job_registry_path", "model_paths")
 
@@ -73,7 +74,7 @@ class _Reading:
             if key is not None and "." not in name:
                 if value:  # an empty variable counts as not set
                     self.take(key, value, source)
-            elif name.upper().startswith(_PREFIX):
+            elif name.upper().startswith(_PREFIX) and not name.startswith(_OF_THE_TESTS):
                 self.unknown(name, source)
             elif name.startswith(("JOB_", "POPULATION_")) and (near := _near(name, cutoff=0.85)):
                 self.notices.append(f"{name} ({source}) is not a setting of Headway{near}")

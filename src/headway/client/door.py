@@ -1,0 +1,70 @@
+"""The part of a ``JobDoor`` that a script needs, over REST: what ``.delay()`` and ``.get()`` use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import quote
+
+from headway.client.remote import Client
+from headway.model.commands import SubmitJob
+from headway.model.errors import JobNotFound, WaitTimeout
+from headway.model.job import Job
+
+
+class RemoteDoor:
+    """Submits and reads through a running server.
+
+    Args:
+        url: of the server.
+        key: its key, or the owner's token.
+    """
+
+    def __init__(self, url: str, key: str | None) -> None:
+        self._client = Client(url, key)
+
+    @property
+    def owner_alive(self) -> bool:
+        """A server runs what it accepts."""
+        return True
+
+    def submit(self, command: SubmitJob) -> Job:
+        """See ``JobDoor.submit``."""
+        job = self.get(self.submit_many([command])[0])
+        assert job is not None
+        return job
+
+    def submit_many(self, commands: Sequence[SubmitJob]) -> list[str]:
+        """See ``JobDoor.submit_many``."""
+        sends = [asdict(command) for command in commands]
+        answer: dict[str, Any] = self._client.call("POST", "/sends", {"sends": sends})
+        return list(answer["job_ids"])
+
+    def get(self, job_id: str) -> Job | None:
+        """See ``JobDoor.get``."""
+        try:
+            return self._client.get(job_id)
+        except JobNotFound:
+            return None
+
+    def result_json(self, job_id: str) -> str | None:
+        """See ``JobDoor.result_json``."""
+        return self._client.result_text(job_id)
+
+    def forget(self, job_id: str) -> None:
+        """See ``JobDoor.forget``."""
+        self._client.call("POST", f"/sends/{quote(job_id, safe='')}/forget", {})
+
+    def cancel(self, job_id: str, reason: str = "") -> Job:
+        """Cancel a job (what Celery calls revoke)."""
+        return self._client.cancel(job_id, reason)
+
+    def wait(self, job_id: str, timeout: float | None) -> Job | None:
+        """See ``JobDoor.wait``."""
+        try:
+            return self._client.wait(job_id, timeout)
+        except WaitTimeout:
+            return self.get(job_id)
+        except JobNotFound:
+            return None
