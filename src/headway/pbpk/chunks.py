@@ -11,7 +11,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headway.pbpk import errors
 
@@ -61,7 +61,7 @@ def save_chunk(directory: Path, chunk: ChunkResult) -> int:
 
 
 class ChunkReader:
-    """Reads a chunk in parts.
+    """Reads a chunk in parts; nothing of its size stays in memory.
 
     Args:
         directory: where it was written.
@@ -76,20 +76,18 @@ class ChunkReader:
         import numpy as np
 
         self._series = series_path(directory, start, stop)
+        self._table = table_path(directory, start, stop)
         self.start = start
         self.stop = stop
         try:
-            with np.load(table_path(directory, start, stop), allow_pickle=False) as table:
+            with self._table.open("rb") as file, np.load(file, allow_pickle=False) as table:
                 self.fingerprint = str(table["fingerprint"])
-                self.covariates: NDArray[np.float64] = table["covariates"]
-                self.pk: NDArray[np.float64] = table["pk"]
-                self.reasons: NDArray[np.int64] = table["reasons"]
                 self.failures: list[tuple[int, str]] = [(int(i), str(m)) for i, m in json.loads(str(table["failures"]))]
             with self._series.open("rb") as file:
                 version = np.lib.format.read_magic(file)
                 shape, fortran, kind = np.lib.format.read_array_header_1_0(file)
                 self._offset = file.tell()
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise errors.InvalidSimulation(f"Chunk {start} to {stop} is missing or damaged.") from error
         expected = self._offset + 4 * shape[0] * shape[1] * shape[2] if len(shape) == 3 else -1
         whole = self._series.stat().st_size == expected
@@ -99,6 +97,14 @@ class ChunkReader:
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+    def array(self, name: str) -> NDArray[Any]:
+        """One of ``covariates``, ``pk`` and ``reasons``, as in ``ChunkResult``."""
+        import numpy as np
+
+        with self._table.open("rb") as file, np.load(file, allow_pickle=False) as table:
+            values: NDArray[Any] = table[name]
+        return values
 
     def times(self, output: int, first: int, last: int) -> NDArray[np.float32]:
         """Concentrations at time points ``first`` to ``last`` (exclusive), shape (last - first, n)."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PERCENTILES = (5.0, 50.0, 95.0)
 
 #: Bytes of concentrations held at once.
-BLOCK_BYTES = 32 * 1024 * 1024
+BLOCK_BYTES = 16 * 1024 * 1024
 
 #: A population of which more than this part failed has no result.
 MAX_FAILED = 0.05
@@ -202,7 +202,9 @@ def combine(
         outputs.append(_summary(readers, description, spec, index, alive))
         if on_progress is not None:
             on_progress((index + 1) / len(spec.outputs))
-    drawn = np.concatenate([reader.covariates for reader in readers])
+    drawn = np.empty((spec.size, len(spec.covariates)))
+    for reader in readers:
+        drawn[reader.start : reader.stop] = reader.array("covariates")
     covariates = {
         item.path: statistics(drawn[:, column], description.parameter(item.path).unit)
         for column, item in enumerate(spec.covariates)
@@ -297,12 +299,13 @@ def _pk_table(
     unit = pk_units(
         description.output(spec.outputs[index]).unit, description.time_unit, dose_unit, description.molar_mass
     )
-    table = {}
-    for name in TABLE:
-        column = pk.NAMES.index(name)
-        values = np.concatenate([reader.pk[index, :, column] for reader in readers])
-        table[name] = statistics(values, unit.of(name))
-    reasons = np.concatenate([reader.reasons[index] for reader in readers])
+    columns = [pk.NAMES.index(name) for name in TABLE]
+    values = np.empty((len(TABLE), spec.size))
+    reasons = np.empty(spec.size, dtype=np.int64)
+    for reader in readers:
+        values[:, reader.start : reader.stop] = reader.array("pk")[index][:, columns].T
+        reasons[reader.start : reader.stop] = reader.array("reasons")[index]
+    table = {name: statistics(values[row], unit.of(name)) for row, name in enumerate(TABLE)}
     status = dict.fromkeys(("derived", "warning", "suppressed", "not-evaluable"), 0)
     flags, counts = np.unique(reasons, return_counts=True)
     for flag, count in zip(flags, counts, strict=True):

@@ -153,6 +153,8 @@ def population_spec(
 def _resolved(description: ModelDescription, covariate: Covariate, fixed: Mapping[str, float]) -> Covariate:
     """The covariate in its parameter's own unit with a mean, tried out at its edges and its middle."""
     parameter = description.parameter(covariate.path)
+    if not parameter.settable:
+        description.checked(covariate.path, 0.0)  # raises, with the rule in its message
     unit = covariate.unit
     if unit is not None and unit != parameter.unit:
 
