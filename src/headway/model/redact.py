@@ -19,7 +19,7 @@ _PAIR = re.compile(
     re.IGNORECASE,
 )
 _AUTHORIZATION = re.compile(
-    r"""(?P<head>\b(?:proxy-)?authorization\\?["']?\s*[=:]\s*\\?["']?(?:[a-z][a-z0-9-]*\s+)?)(?P<value>[^\s"'\\,;]+)""",
+    r"""(?P<head>\b(?:proxy-)?authorization\\?["']?\s*[=:]\s*\\?["']?(?:[a-z][a-z0-9-]*\s+)?)(?P<value>(?!<)[^\s"'\\,;]+)""",
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"(?P<head>\b(?:bearer|basic)\s+)(?P<value>[A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE)

@@ -99,7 +99,9 @@ def decide(ctx: Context, finish: Finish, now: int, ref: str | None) -> Decision:
     if outcome in (AttemptOutcome.SUCCEEDED, AttemptOutcome.IGNORED):
         body = None if ref is not None or finish.result_json == "null" else finish.result_json
         changes = {"result": body, "result_blob": ref, "error": None}
-        return Decision(Verb.SUCCEED, outcome, changes, {} if outcome is AttemptOutcome.SUCCEEDED else {"ignored": True})
+        return Decision(
+            Verb.SUCCEED, outcome, changes, {} if outcome is AttemptOutcome.SUCCEEDED else {"ignored": True}
+        )
     if outcome in (AttemptOutcome.RETRIED, AttemptOutcome.REPLACED) and finish.resend is not None:
         return _decide_resend(ctx, finish, finish.resend, now)
     if outcome is AttemptOutcome.CANCELLED:
@@ -125,7 +127,9 @@ def _decide_resend(ctx: Context, finish: Finish, resend: Resend, now: int) -> De
         "error": error_json(finish.error),
     }
     if finish.outcome is AttemptOutcome.REPLACED and (resend.due_at is None or resend.due_at <= now):
-        return _bounded(ctx, finish, Decision(Verb.REPLACE, finish.outcome, changes, {"task": resend.task}, finish.error))
+        return _bounded(
+            ctx, finish, Decision(Verb.REPLACE, finish.outcome, changes, {"task": resend.task}, finish.error)
+        )
     due_at = resend.due_at if resend.due_at is not None else now
     decision = Decision(Verb.RETRY, finish.outcome, {**changes, "run_at": due_at}, {"due_at": due_at}, finish.error)
     return _bounded(ctx, finish, decision)

@@ -144,5 +144,3 @@ class StoreJobDoor:
             signal.notify("ended")
         for send in finish.sends:
             signal.notify("due" if send.run_at is not None else "work")
-
-

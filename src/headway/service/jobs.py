@@ -285,5 +285,3 @@ def _wake(ctx: Context, rows: Sequence[dict[str, Any]]) -> None:
         ctx.services.signal.notify("work")
     if JobState.SCHEDULED in states or any(row["expires_at"] for row in rows):
         ctx.services.signal.notify("due")
-
-

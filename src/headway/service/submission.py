@@ -30,7 +30,9 @@ def encode(services: Services, value: Any) -> str:
     except TypeError:
         return services.codec.dumps(value)
     except ValueError as error:
-        raise NotSerializable(f"the arguments cannot be stored: {error}", hint="NaN and infinity are not JSON.") from error
+        raise NotSerializable(
+            f"the arguments cannot be stored: {error}", hint="NaN and infinity are not JSON."
+        ) from error
 
 
 def job_row(ctx: Context, command: SubmitJob, now: int) -> dict[str, Any]:
@@ -68,7 +70,9 @@ def job_row(ctx: Context, command: SubmitJob, now: int) -> dict[str, Any]:
         "celery_retries": command.celery_retries,
         "max_retries": _first(command.max_retries, info.max_retries if info else None, limits.default_max_retries),
         "backoff": json.dumps(asdict(backoff)) if backoff else None,
-        "timeout_seconds": _first(command.timeout_seconds, info.timeout_seconds if info else None, limits.default_timeout)
+        "timeout_seconds": _first(
+            command.timeout_seconds, info.timeout_seconds if info else None, limits.default_timeout
+        )
         or None,
         "isolation": command.isolation or (info.isolation if info else None) or limits.default_isolation,
         "submitted_at": now,
@@ -168,7 +172,9 @@ def _check_fields(command: SubmitJob) -> None:
 def _check_backoff(backoff: Backoff | None, expect: Any) -> None:
     if backoff is None:
         return
-    expect(backoff.kind in ("none", "fixed", "exponential"), "backoff.kind to be none, fixed or exponential", backoff.kind)
+    expect(
+        backoff.kind in ("none", "fixed", "exponential"), "backoff.kind to be none, fixed or exponential", backoff.kind
+    )
     for name in ("base_seconds", "cap_seconds"):
         value = getattr(backoff, name)
         expect(math.isfinite(value) and value >= 0, f"backoff.{name} to be 0 or more", value)

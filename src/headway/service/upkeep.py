@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -141,6 +142,11 @@ def _take_over(ctx: Context, tx: Tx, lapsed: Lapsed) -> Verb | None:
     return taken
 
 
+def register_worker(ctx: Context, worker_id: str, facts: Mapping[str, object]) -> None:
+    """Write who a worker is, before it begins anything."""
+    ctx.services.store.write(lambda tx: tx.register_worker(worker_id, facts))
+
+
 def retire_worker(ctx: Context, worker_id: str) -> None:
     """A worker left in good order: what it held may begin again."""
     ctx.services.store.write(lambda tx: tx.retire_worker(worker_id))
@@ -157,9 +163,7 @@ def run_retention(ctx: Context) -> RetentionReport:
         return RetentionReport(0, 0)
     purged = blobs = 0
     while True:
-        count, refs = ctx.services.store.write(
-            lambda tx: tx.purge(tx.now() - int(seconds * 1_000_000), _BATCH)
-        )
+        count, refs = ctx.services.store.write(lambda tx: tx.purge(tx.now() - int(seconds * 1_000_000), _BATCH))
         for ref in refs:
             ctx.services.blobs.delete(ref)
         purged, blobs = purged + count, blobs + len(refs)

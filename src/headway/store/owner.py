@@ -14,7 +14,9 @@ from typing import IO
 from headway.model.errors import DataDirectoryInUse, DataDirectoryUnusable
 
 LOCK_NAME = "headway.lock"
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afs", "fuse.sshfs", "glusterfs", "ceph", "lustre"})
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afs", "fuse.sshfs", "glusterfs", "ceph", "lustre"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine, make_url
 
@@ -45,6 +46,11 @@ def driver_url(url: str) -> URL:
     return make_url(url).set(drivername="postgresql+psycopg")
 
 
+def conninfo(url: str) -> str:
+    """The URL as the driver itself takes it."""
+    return driver_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 def postgres_engine(url: str, *, read_only: bool) -> Engine:
     """An engine; readers commit by themselves, so that a read is one round trip."""
     if read_only:
@@ -62,17 +68,17 @@ def postgres_engine(url: str, *, read_only: bool) -> Engine:
 
 def translate(error: BaseException) -> BaseException:
     """What Postgres' exceptions mean for a caller."""
-    if not isinstance(error, sa.exc.DBAPIError):
-        return (
-            StoreUnavailable(f"the database has no connection left: {error}")
-            if isinstance(error, sa.exc.TimeoutError)
-            else error
-        )
-    state = getattr(error.orig, "sqlstate", None)
+    if isinstance(error, sa.exc.TimeoutError):
+        return StoreUnavailable(f"no connection to the database is free: {error}")
+    # The way of a job uses the driver's own cursor, the rest comes wrapped by SQLAlchemy.
+    original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if not isinstance(original, psycopg.Error):
+        return error
+    state = original.sqlstate
     if state in _TRY_AGAIN:
-        return RetryAlone(str(error.orig))
+        return RetryAlone(str(original))
     if state in _FULL:
-        return StorageFull(f"the disk of the database is full ({error.orig})")
-    if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError)):
-        return StoreUnavailable(f"the database did not answer: {str(error.orig).strip()}")
+        return StorageFull(f"the disk of the database is full ({original})")
+    if isinstance(original, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)):
+        return StoreUnavailable(f"the database did not answer: {str(original).strip()}")
     return error

@@ -25,7 +25,7 @@ from headway.store.rows import (
     to_log_line,
     to_session,
 )
-from headway.store.statements import DUE, Statements
+from headway.store.statements import DUE_STATES, Statements
 from headway.store.tables import attempts, counters, job_labels, job_logs, jobs, sessions
 
 
@@ -138,9 +138,22 @@ class SqlReader:
 
     def next_due(self) -> int | None:
         """See ``Reader.next_due``."""
-        due = sa.select(sa.func.min(jobs.c.run_at)).where(DUE)
-        expires = sa.select(sa.func.min(jobs.c.expires_at)).where(jobs.c.expires_at.is_not(None), jobs.c.finished_at.is_(None))
-        found = [self._connection.execute(statement).scalar() for statement in (due, expires)]
+        unfinished = jobs.c.finished_at.is_(None)
+        # The first of each state by its index: a min() over both would walk all that waits.
+        firsts = [
+            sa.select(jobs.c.run_at)
+            .where(jobs.c.state == sa.literal_column(f"'{state}'"), jobs.c.run_at.is_not(None), unfinished)
+            .order_by(jobs.c.run_at)
+            .limit(1)
+            for state in DUE_STATES
+        ]
+        firsts.append(
+            sa.select(jobs.c.expires_at)
+            .where(jobs.c.expires_at.is_not(None), unfinished, jobs.c.state != "running")
+            .order_by(jobs.c.expires_at)
+            .limit(1)
+        )
+        found = [self._connection.execute(statement).scalar() for statement in firsts]
         return min((at for at in found if at is not None), default=None)
 
     def session(self, session_id: str) -> Session | None:

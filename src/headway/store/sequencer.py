@@ -20,9 +20,9 @@ def number_within(connection: Connection, statements: Statements, tx: SqlTx) -> 
         return 0
     if statements.facts.sequencer_lock is not None:
         return tx.flush(None)
-    head = int(statements.read_counter.run(connection, {"counter": "feed"}).scalar_one())
+    head = int(statements.read_counter.fetch(connection, {"counter": "feed"})[0][0])
     count = tx.flush(head)
-    statements.set_counter.run(connection, {"counter": "feed", "new_value": head + count})
+    statements.set_counter.fetch(connection, {"counter": "feed", "new_value": head + count})
     return count
 
 
@@ -35,9 +35,9 @@ def number_committed(connection: Connection, statements: Statements) -> int:
     rows = statements.unnumbered.run(connection, {"batch": _BATCH}).fetchall()
     if not rows:
         return 0
-    head = int(statements.read_counter.run(connection, {"counter": "feed"}).scalar_one())
+    head = int(statements.read_counter.fetch(connection, {"counter": "feed"})[0][0])
     statements.number_event.run_many(
         connection, [{"event_id": row[0], "new_pos": head + step} for step, row in enumerate(rows, start=1)]
     )
-    statements.set_counter.run(connection, {"counter": "feed", "new_value": head + len(rows)})
+    statements.set_counter.fetch(connection, {"counter": "feed", "new_value": head + len(rows)})
     return len(rows)

@@ -12,8 +12,15 @@ from headway.store.tables import attempts, audit, counters, events, job_labels, 
 from headway.store.transitions import Transitions
 
 _RUNNING = jobs.c.state == sa.literal_column("'running'")
-_WAITING = jobs.c.state.in_([sa.literal_column(f"'{s}'") for s in ("scheduled", "queued", "retry_scheduled")])
-DUE = jobs.c.state.in_([sa.literal_column(f"'{s}'") for s in ("scheduled", "retry_scheduled")])
+# Hidden from the index by state, which SQLite would take although it finds the whole backlog.
+_WAITING = (jobs.c.state + "").in_([sa.literal_column(f"'{s}'") for s in ("scheduled", "queued", "retry_scheduled")])
+DUE_STATES = ("scheduled", "retry_scheduled")
+# The last two are what the partial index says, word for word.
+DUE = sa.and_(
+    jobs.c.state.in_([sa.literal_column(f"'{s}'") for s in DUE_STATES]),
+    jobs.c.run_at.is_not(None),
+    jobs.c.finished_at.is_(None),
+)
 
 
 def _p(
@@ -69,7 +76,8 @@ class Statements:
         )
         self.expired = prepare(
             sa.select(jobs.c.id)
-            .where(_WAITING, jobs.c.finished_at.is_(None), jobs.c.expires_at <= _p("now", sa.BigInteger))
+            .where(_WAITING, jobs.c.finished_at.is_(None), jobs.c.expires_at.is_not(None))
+            .where(jobs.c.expires_at <= _p("now", sa.BigInteger))
             .limit(_p("batch", sa.Integer))
         )
         lapsed = (

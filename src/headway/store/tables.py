@@ -100,10 +100,11 @@ sa.Index("ix_jobs_listed", jobs.c.submitted_at, jobs.c.id)
 sa.Index("ix_jobs_by_state", jobs.c.state, jobs.c.submitted_at, jobs.c.id)
 sa.Index("ix_jobs_by_task", jobs.c.task, jobs.c.submitted_at, jobs.c.id)
 sa.Index("ix_jobs_by_queue", jobs.c.queue, jobs.c.submitted_at, jobs.c.id)
+# They begin with the state although it is constant: SQLite prefers them then to the index by state.
 for _name, _columns, _where in (
-    ("ix_jobs_ready", (jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id), "state = 'queued'"),
-    ("ix_jobs_due", (jobs.c.run_at,), "state IN ('scheduled', 'retry_scheduled')"),
-    ("ix_jobs_lease", (jobs.c.heartbeat_at,), _RUNNING),
+    ("ix_jobs_ready", (jobs.c.state, jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id), "state = 'queued'"),
+    ("ix_jobs_due", (jobs.c.state, jobs.c.run_at), "run_at IS NOT NULL AND finished_at IS NULL"),
+    ("ix_jobs_lease", (jobs.c.state, jobs.c.heartbeat_at), _RUNNING),
     ("ix_jobs_held", (jobs.c.held_by,), "held_by IS NOT NULL"),
     ("ix_jobs_finished", (jobs.c.finished_at,), "finished_at IS NOT NULL"),
     ("ix_jobs_expires", (jobs.c.expires_at,), "expires_at IS NOT NULL AND finished_at IS NULL"),
@@ -236,3 +237,11 @@ sessions = sa.Table(
     sa.Column("actor", sa.String(255), nullable=False),
 )
 sa.Index("ix_sessions_kind", sessions.c.kind, sessions.c.created_at)
+
+blobs = sa.Table(
+    "blobs",
+    metadata,
+    sa.Column("ref", sa.String(36), primary_key=True),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    sa.Column("written_at", sa.BigInteger, nullable=False),
+)

@@ -7,7 +7,7 @@ transaction. Zero rows is an answer (``TransitionRefused``), not an error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Dialect
@@ -18,6 +18,35 @@ from headway.ports.store import Moved, TransitionRefused
 from headway.store.dialects import DialectFacts
 from headway.store.prepared import Prepared, insert_into
 from headway.store.tables import attempts, jobs
+
+
+class Claimed(NamedTuple):
+    """The columns that a claim returns, in this order."""
+
+    id: str
+    task: str
+    next_task: str | None
+    args: str
+    next_args: str | None
+    kwargs: str
+    next_kwargs: str | None
+    canvas: str | None
+    fence: int
+    attempts: int
+    queue: str
+    priority: int
+    queued_at: int
+    celery_retries: int
+    max_retries: int
+    retries_used: int
+    rescues: int
+    timeout_seconds: float | None
+    isolation: str
+    backoff: str | None
+    root_id: str | None
+    parent_id: str | None
+    traceparent: str | None
+
 
 # A change named like `rescues+` adds to the column instead of replacing it.
 _ADD = "+"
@@ -69,14 +98,16 @@ class Transitions:
         parameters |= {"job_id": job_id, "now": now}
         if fence is not None:
             parameters["held_fence"] = fence
-        found = statement.run(connection, parameters).first()
-        if found is None:
+        found = statement.fetch(connection, parameters)
+        if not found:
             return TransitionRefused(job_id, verb)
-        return Moved(job_id, row.to_state, found[0], found[1]), found[2]
+        fence_now, attempts_now, task = found[0]
+        return Moved(job_id, row.to_state, fence_now, attempts_now), task
 
     def claim(self, connection: Connection, worker_id: str, limit: int, now: int) -> list[Begun]:
         """Begin queued jobs, each under a new fence, with a row for the attempt."""
-        found = self._claim.run(connection, {"worker": worker_id, "batch": limit, "now": now}).fetchall()
+        taken = self._claim.fetch(connection, {"worker": worker_id, "batch": limit, "now": now})
+        found = [Claimed._make(row) for row in taken]
         found.sort(key=lambda r: (-r.priority, r.queued_at, r.id))
         begun = [_begun(row, now) for row in found]
         self._insert_attempt.run_many(
@@ -101,7 +132,7 @@ class Transitions:
         return begun
 
 
-def _begun(row: Any, now: int) -> Begun:
+def _begun(row: Claimed, now: int) -> Begun:
     return Begun(
         job_id=row.id,
         fence=row.fence,
@@ -127,7 +158,9 @@ def _begun(row: Any, now: int) -> Begun:
 
 
 def _state_in(states: Sequence[JobState]) -> sa.ColumnElement[bool]:
-    # Literals, not parameters: a partial index is only used when the planner can see the state.
+    # Literals, not parameters, and `=` for one: a partial index is only used when the planner can see the state.
+    if len(states) == 1:
+        return jobs.c.state == sa.literal_column(f"'{states[0]}'")
     return jobs.c.state.in_([sa.literal_column(f"'{state}'") for state in states])
 
 
@@ -170,9 +203,5 @@ def _claim_statement(facts: DialectFacts) -> sa.UpdateBase:
         "started_at": sa.func.coalesce(jobs.c.started_at, now),
     }
     values |= dict.fromkeys(_stamped(row), now)
-    returned = (
-        "id task next_task args next_args kwargs next_kwargs canvas fence attempts queue priority queued_at "
-        "celery_retries max_retries retries_used rescues timeout_seconds isolation backoff root_id parent_id traceparent"
-    )
     chosen = jobs.c.id.in_(ready.scalar_subquery()) if not facts.skip_locked else jobs.c.id.in_(ready)
-    return sa.update(jobs).values(values).where(chosen).returning(*(jobs.c[name] for name in returned.split()))
+    return sa.update(jobs).values(values).where(chosen).returning(*(jobs.c[name] for name in Claimed._fields))

@@ -60,13 +60,13 @@ class SqlTx:
 
     def find_idempotent(self, scope: str, key: str) -> tuple[str, str] | None:
         """See ``Tx.find_idempotent``."""
-        row = self._statements.find_key.run(self._connection, {"scope": scope, "key": key}).first()
-        return (row[0], row[1]) if row else None
+        found = self._statements.find_key.fetch(self._connection, {"scope": scope, "key": key})
+        return (found[0][0], found[0][1]) if found else None
 
     def fingerprint(self, job_id: str) -> str | None:
         """See ``Tx.fingerprint``."""
-        row = self._statements.fingerprint.run(self._connection, {"job_id": job_id}).first()
-        return row[0] if row else None
+        found = self._statements.fingerprint.fetch(self._connection, {"job_id": job_id})
+        return found[0][0] if found else None
 
     def move(
         self,
@@ -109,7 +109,7 @@ class SqlTx:
     def end_attempt(self, job_id: str, fence: int, outcome: str, error_json: str | None) -> None:
         """See ``Tx.end_attempt``."""
         self.writes += 1
-        self._statements.end_attempt.run(
+        self._statements.end_attempt.fetch(
             self._connection,
             {"of_job": job_id, "of_fence": fence, "new_outcome": outcome, "new_error": error_json, "now": self._now},
         )

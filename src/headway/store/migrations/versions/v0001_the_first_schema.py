@@ -174,10 +174,10 @@ def upgrade() -> None:
     op.create_index(
         "ix_jobs_due",
         "jobs",
-        ["run_at"],
+        ["state", "run_at"],
         unique=False,
-        sqlite_where=sa.text("state IN ('scheduled', 'retry_scheduled')"),
-        postgresql_where=sa.text("state IN ('scheduled', 'retry_scheduled')"),
+        sqlite_where=sa.text("run_at IS NOT NULL AND finished_at IS NULL"),
+        postgresql_where=sa.text("run_at IS NOT NULL AND finished_at IS NULL"),
     )
     op.create_index(
         "ix_jobs_expires",
@@ -206,7 +206,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_jobs_lease",
         "jobs",
-        ["heartbeat_at"],
+        ["state", "heartbeat_at"],
         unique=False,
         sqlite_where=sa.text("state = 'running'"),
         postgresql_where=sa.text("state = 'running'"),
@@ -215,7 +215,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_jobs_ready",
         "jobs",
-        [sa.literal_column("priority DESC"), "queued_at", "id"],
+        ["state", sa.literal_column("priority DESC"), "queued_at", "id"],
         unique=False,
         sqlite_where=sa.text("state = 'queued'"),
         postgresql_where=sa.text("state = 'queued'"),
@@ -251,6 +251,13 @@ def upgrade() -> None:
         sa.Column("beat_at", sa.BigInteger(), nullable=False),
         sa.Column("stopped_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
+    )
+    op.create_table(
+        "blobs",
+        sa.Column("ref", sa.String(length=36), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.Column("written_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("ref", name=op.f("pk_blobs")),
     )
     counters = sa.table("counters", sa.column("name", sa.String), sa.column("value", sa.BigInteger))
     op.bulk_insert(counters, [{"name": "feed", "value": 0}, {"name": "purged", "value": 0}])

@@ -1,0 +1,122 @@
+"""Ways to start: the supervised service process of ``headway up``, and an ASGI application for another server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from headway.config import Settings, load_settings
+from headway.model.errors import HeadwayError
+from headway.runtime.supervisor import EXIT_REFUSED, EXIT_RESTART, Supervisor, service_command
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+log = structlog.get_logger("headway.start")
+_STREAMS_END_SECONDS = 2
+
+
+def up(settings: Settings, *, app: str | None, engine_chosen: bool, listener: socket.socket, url: str) -> int:
+    """Run the service process under a supervisor until it ends; the exit code.
+
+    Args:
+        settings: already checked.
+        app: the value of ``-A``.
+        engine_chosen: whether an option or a setting named the engine.
+        listener: a bound, listening socket, which the service process inherits.
+        url: what the ready line says.
+    """
+    from headway.bootstrap.logging import set_up_logging
+
+    set_up_logging()
+    listener.set_inheritable(True)
+    message = {
+        "settings": settings.model_dump(mode="json"),
+        "app": app,
+        "engine_chosen": engine_chosen,
+        "fd": listener.fileno(),
+        "url": url,
+        "supervisor": os.getpid(),
+    }
+    supervisor = Supervisor(
+        service_command("headway.serve"), json.dumps(message).encode(), pass_fds=(listener.fileno(),)
+    )
+    return supervisor.run()
+
+
+def serve(message: dict[str, Any]) -> int:
+    """The service process: everything in one process, until a signal or the supervisor's end."""
+    from headway.bootstrap.logging import set_up_logging
+
+    set_up_logging()
+    settings = Settings(**message["settings"])
+    listener = socket.socket(fileno=message["fd"])
+    try:
+        return _serve(settings, listener, message["url"], app=message["app"], engine_chosen=message["engine_chosen"])
+    except HeadwayError as error:
+        sys.stderr.write(f"error [{error.code}]: {error.message}\n")
+        if error.hint:
+            sys.stderr.write(f"hint: {error.hint}\n")
+        return EXIT_REFUSED
+
+
+def _serve(settings: Settings, listener: socket.socket, url: str, *, app: str | None, engine_chosen: bool) -> int:
+    import uvicorn
+
+    from headway.bootstrap.node import Exhaustion, open_node, web_application
+
+    exhausted = Exhaustion()
+    node = open_node(settings, app_spec=app, engine_chosen=engine_chosen, on_exhausted=exhausted)
+
+    class Server(uvicorn.Server):
+        """Says that it is ready once it is."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if node.opened.owned is not None:
+                node.opened.owned.announce(url)
+            print(f"Headway is ready at {url}", flush=True)
+
+    host = listener.getsockname()[0]
+    server = Server(
+        uvicorn.Config(
+            web_application(node, hosts=(host,)),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_STREAMS_END_SECONDS,
+            ws="none",
+        )
+    )
+    exhausted.tell = lambda: setattr(server, "should_exit", True)
+    node.start()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        node.stop()
+    return EXIT_RESTART if exhausted.asked.is_set() else 0
+
+
+def create_app() -> FastAPI:
+    """The ASGI application with the thread engine inside, for ``uvicorn headway.app:create_app --factory``.
+
+    One process only: a second one finds the data directory's lock taken and refuses with the remedy.
+    """
+    from headway.bootstrap.logging import set_up_logging
+    from headway.bootstrap.node import Exhaustion, open_node, web_application
+
+    set_up_logging()
+    settings = load_settings()
+    for notice in settings.notices:
+        log.info("settings.notice", notice=notice)
+    exhausted = Exhaustion()
+    # Another server runs the process, so it is asked to end as its own user would; what starts it starts it again.
+    exhausted.tell = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    node = open_node(settings, app_spec=None, engine_chosen=True, on_exhausted=exhausted)
+    return web_application(node, on_start=node.start, on_stop=node.stop)

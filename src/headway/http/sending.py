@@ -1,0 +1,100 @@
+"""Sends of tasks in other processes of this machine: what ``.delay()`` in a script says to the owner.
+
+More than ``POST /jobs`` may say, because a Celery message says more: its own id, its chain and callbacks.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from headway.http.bodies import answer, body_of, only_query, problems_of, read_body
+from headway.http.jobs import Call
+from headway.model.commands import SubmitJob
+from headway.model.job import Backoff
+from headway.service import forget_result, submit_batch
+
+
+class BackoffSent(BaseModel):
+    """The pause before a retry."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str
+    base_seconds: float
+    cap_seconds: float
+    jitter: float
+
+
+class Send(BaseModel):
+    """One message, as the command it is; times are UTC microseconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str
+    args: list[Any] = Field(default_factory=list)
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    job_id: str | None = None
+    queue: str | None = None
+    priority: int = 0
+    run_at: int | None = None
+    expires_at: int | None = None
+    timeout_seconds: float | None = None
+    max_retries: int | None = None
+    backoff: BackoffSent | None = None
+    isolation: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    idempotency_key: str | None = None
+    retry_of: str | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    origin: str = "celery"
+    traceparent: str | None = None
+    canvas: dict[str, Any] | None = None
+    celery_retries: int = 0
+
+    def command(self, traceparent: str) -> SubmitJob:
+        """The command for the service."""
+        fields = self.model_dump(exclude={"backoff", "traceparent"})
+        backoff = Backoff(**self.backoff.model_dump()) if self.backoff else None
+        return SubmitJob(**fields, backoff=backoff, traceparent=self.traceparent or traceparent)
+
+
+class SendsIn(BaseModel):
+    """Messages, all or none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sends: Annotated[list[Send], Field(min_length=1, max_length=10_000)]
+
+
+class SentOut(BaseModel):
+    """The ids of the jobs, in order."""
+
+    job_ids: list[str]
+
+
+_SENDS: Final = TypeAdapter(SendsIn)
+router = APIRouter(prefix="/api/v1/sends", tags=["sends"])
+
+
+@router.post(
+    "", status_code=202, response_model=SentOut, responses=problems_of(400, 404, 413, 415), openapi_extra=body_of(SendsIn)
+)
+async def send(request: Request, call: Call) -> Response:
+    """Accept the messages of a Celery application as jobs; the same send again is the same job."""
+    only_query(request)
+    sends = await read_body(request, _SENDS)
+    context = call.context()
+    ids = await call.run(lambda: submit_batch(context, [one.command(call.traceparent) for one in sends.sends]))
+    return answer(SentOut(job_ids=ids), 202)
+
+
+@router.post("/{job_id}/forget", response_model=SentOut, responses=problems_of(404))
+async def forget(job_id: str, request: Request, call: Call) -> Response:
+    """Remove the result of a job; the job stays."""
+    only_query(request)
+    await call(forget_result, job_id)
+    return answer(SentOut(job_ids=[job_id]))

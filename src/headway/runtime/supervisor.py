@@ -1,0 +1,115 @@
+"""The supervisor: keeps the service process alive, and ends with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger("headway.supervisor")
+
+EXIT_REFUSED: Final = 78
+"""The service cannot start like this (settings, data directory, schema): starting it again changes nothing."""
+EXIT_RESTART: Final = 75
+"""The service drained itself to get its lost threads back: start it again at once."""
+
+_FIRST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 5.0
+_STEADY_AFTER: Final = 30.0
+
+
+class Supervisor:
+    """Runs one child process and starts it again when it dies.
+
+    Args:
+        command: the child's command line.
+        message: what the child reads from its standard input, which then stays open: its end tells the child
+            that the supervisor is gone.
+        pass_fds: descriptors the child inherits (the listening socket).
+    """
+
+    def __init__(self, command: Sequence[str], message: bytes, pass_fds: Sequence[int]) -> None:
+        self._command = list(command)
+        self._message = message
+        self._pass_fds = tuple(pass_fds)
+        self._child: subprocess.Popen[bytes] | None = None
+        self._ending = False
+
+    def run(self) -> int:
+        """Supervise until the child ends in good order or a signal asks to end; returns the exit code."""
+        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        pause = _FIRST_PAUSE
+        try:
+            while True:
+                began = time.monotonic()
+                code = self._run_child()
+                if self._ending or code == 0:
+                    return 0 if code in (0, -signal.SIGTERM, -signal.SIGINT, EXIT_RESTART) else 1
+                if code == EXIT_REFUSED:
+                    return 1
+                if time.monotonic() - began > _STEADY_AFTER:
+                    pause = _FIRST_PAUSE
+                if code != EXIT_RESTART:
+                    log.error("service.died", how=_how(code), restart_in_seconds=pause)
+                    self._sleep(pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE)
+                if self._ending:
+                    return 0
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _run_child(self) -> int:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        child = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, pass_fds=self._pass_fds, env=environment, start_new_session=False
+        )
+        self._child = child
+        if self._ending:
+            child.terminate()
+        assert child.stdin is not None
+        try:
+            child.stdin.write(self._message + b"\n")
+            child.stdin.flush()
+        except BrokenPipeError:
+            pass
+        try:
+            return child.wait()
+        finally:
+            child.stdin.close()
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        child = self._child
+        if self._ending and child is not None and child.poll() is None:
+            # Asked twice: the person does not want to wait for the drain.
+            child.kill()
+            return
+        self._ending = True
+        if child is not None and child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+
+    def _sleep(self, seconds: float) -> None:
+        ends = time.monotonic() + seconds
+        while not self._ending and (left := ends - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        try:
+            return f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"killed by signal {-code}"
+    return f"exit code {code}"
+
+
+def service_command(module: str) -> list[str]:
+    """The command line that runs a module with this interpreter."""
+    return [sys.executable, "-m", module]
