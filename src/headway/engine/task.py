@@ -44,10 +44,10 @@ def default_app() -> celery.Celery:
         if _defaults.app is None:
             # Not current: an application that the user makes, before or after, is the one Celery should find.
             state: Any = celery._state  # noqa: SLF001 - Celery has no public way to ask without making an application
-            earlier, current = state.default_app, state._tls.current_app
+            earlier, current = state.default_app, state._tls.current_app  # noqa: SLF001
             app = celery.Celery(DEFAULT_APP_NAME, set_as_current=False)
             attach(app, _open_default_door)
-            state._tls.current_app = current
+            state._tls.current_app = current  # noqa: SLF001
             if earlier is not None:
                 state.set_default_app(earlier)
             _defaults.app = app

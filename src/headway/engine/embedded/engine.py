@@ -134,6 +134,10 @@ class EmbeddedEngine:
         self._monitor.stop()
         send_worker_shutdown(self)
 
+    def beat(self) -> None:
+        """Renew the lease of all attempts here, at once. Raises ``StoreUnavailable``."""
+        self._monitor.beat_now()
+
     def status(self) -> EngineStatus:
         """What the engine is doing now."""
         runs = list(self._slots.attempts.values())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headway.engine.embedded.slots import unacceptable
 from headway.engine.embedded.tracer import stopped
+from headway.model.commands import BeatReport
 from headway.model.errors import HeadwayError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -87,6 +88,12 @@ class Monitor:
         """A new attempt: look again if its time is over before the next look."""
         if run.deadline is not None and run.deadline < self._sleeps_until:
             self._wake.set()
+
+    def beat_now(self) -> None:
+        """Renew the lease of everything that runs here. Raises ``StoreUnavailable``."""
+        runs = self._live()
+        if runs:
+            self._door.beat([BeatReport(run.id, run.fence) for run in runs])
 
     def late_return(self, run: RunningAttempt) -> None:
         """The thread of a given-up attempt is back: its job may begin again, once its end is recorded."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-TOKEN_VARIABLE = "HEADWAY_CHILD"  # noqa: S105 - a name that is inherited, not a secret
+# Not HEADWAY_…: those names are settings, and unknown ones are refused.
+TOKEN_VARIABLE = "CHILD_OF_HEADWAY"  # noqa: S105 - a name that is inherited, not a secret
 _GONE_SECONDS = 10.0
 # /proc counts start times in ticks of 10 ms, and the boot time they are added to is rounded.
 _START_TOLERANCE = 2.0

@@ -32,7 +32,8 @@ def command_from_message(
         name: the task.
         headers: the message's headers, custom ones included.
         body: ``(args, kwargs, embed)``.
-        properties: options of the publish; ``priority`` is read.
+        properties: options of the publish; ``priority`` is read, and Headway's own ``isolation``, ``labels`` and
+            ``idempotency_key``.
         queue: where it was routed, or None.
 
     Raises:
@@ -59,6 +60,9 @@ def command_from_message(
         origin="celery",
         traceparent=headers.get("traceparent"),
         canvas=_canvas(headers, embed),
+        isolation=properties.get("isolation"),
+        labels=properties.get("labels") or {},
+        idempotency_key=properties.get("idempotency_key"),
         celery_retries=int(headers.get("retries") or 0),
     )
 
