@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,10 @@ from headway.cli.reaching import jobs_api
 from headway.cli.values import UsageError, moment_of, named_values_of, pair_of, values_of
 from headway.model.commands import ListJobs, SubmitJob
 from headway.model.states import JobState, states_named
+
+if TYPE_CHECKING:
+    from headway.client.api import JobsApi
+    from headway.model.job import Job
 
 jobs = typer.Typer(no_args_is_help=True, help="Look at jobs, follow them, cancel them, run them again.")
 
@@ -59,9 +63,13 @@ def submit(
 
             screen.show_json(job_json(job))
         else:
-            screen.say(job.id)
-            if not api.runs_jobs:
-                screen.note(f"Stored in {api.where}. No Headway runs there: start it with `headway up`.")
+            _say_accepted(api, job)
+
+
+def _say_accepted(api: JobsApi, job: Job) -> None:
+    screen.say(job.id)
+    if not api.runs_jobs:
+        screen.note(f"Stored in {api.where}. No Headway runs there: start it with `headway up`.")
 
 
 @jobs.command("list")
@@ -234,4 +242,4 @@ def rerun(
 
             screen.show_json(job_json(job))
         else:
-            screen.say(job.id)
+            _say_accepted(api, job)

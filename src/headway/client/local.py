@@ -134,12 +134,12 @@ class LocalClient:
 
     def _follow(self, job_id: str, position: int, deadline: float | None) -> Iterator[StreamEvent]:
         signal = self._services.signal
-        line_id, progress = 0, None
+        line_id, progress, ended = 0, None, False
         while deadline is None or time.monotonic() < deadline:
             ticket = signal.ticket("feed")
             job = self.get(job_id)
             for event in service.read_events(self._context, position, 1000, job_id):
-                position = event.pos
+                position, ended = event.pos, event.state in TERMINAL_STATES
                 yield StreamEvent(event.state.value, event_json(event), str(event.pos))
             for line in self.logs(job_id, line_id):
                 line_id = line.id
@@ -148,7 +148,8 @@ class LocalClient:
                 progress = job.progress
                 yield StreamEvent("progress", progress_json(progress) or {})
             if job.state in TERMINAL_STATES:
-                # Read before the events, so its last transition was among them, unless it is not numbered yet.
-                yield StreamEvent("reset", job_json(job))
+                if not ended:
+                    # Its last transition has no position yet (nobody numbers here), or lies before the start.
+                    yield StreamEvent("reset", job_json(job))
                 return
             signal.wait("feed", ticket, _LOOK_AGAIN)

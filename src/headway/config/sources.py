@@ -193,8 +193,16 @@ def _flat(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _near(name: str, cutoff: float = 0.6) -> str:
-    matches = get_close_matches(name.lower(), list(_LOWER), n=2, cutoff=cutoff)
-    return f"; did you mean {' or '.join(_LOWER[match].name for match in matches)}?" if matches else ""
+    # Without the prefix: what all names share says nothing about which was meant.
+    matches = get_close_matches(_bare(name), list(_BARE), n=2, cutoff=cutoff)
+    return f"; did you mean {' or '.join(_BARE[match].name for match in matches)}?" if matches else ""
+
+
+def _bare(name: str) -> str:
+    return name.lower().removeprefix(_PREFIX.lower())
+
+
+_BARE = {_bare(name): key for name, key in BY_NAME.items()}
 
 
 def _home(env: Mapping[str, str]) -> Path:
