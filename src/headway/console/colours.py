@@ -25,7 +25,7 @@ COLOURS: dict[JobState, Colour] = {
     JobState.RETRY_SCHEDULED: Colour("#8a5300", "#f5b95f", "#fff1da", "#3a2a10", "↻"),
     JobState.SUCCEEDED: Colour("#0f6b3c", "#6fd39b", "#e0f5e9", "#10301f", "✓"),
     JobState.FAILED: Colour("#b3261e", "#ff9d94", "#fde8e6", "#42191a", "✕"),
-    JobState.TIMEOUT: Colour("#a03a0e", "#ffaa80", "#ffebdf", "#40210f", "⧖"),
+    JobState.TIMEOUT: Colour("#a03a0e", "#ffaa80", "#ffebdf", "#40210f", "◔"),
     JobState.CANCELLED: Colour("#63605a", "#b5b0a7", "#f0eeea", "#2d2b27", "⊘"),
 }
 """One row per state; a test holds that none is missing and that each can be read."""

@@ -81,6 +81,7 @@ class Table:
 
     columns: list[str]
     rows: list[list[str]]
+    numeric: list[bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +130,31 @@ def _local(link: Any) -> bool:
 
 
 def _pk_table(value: Any) -> Table | None:
-    rows = value.get("pk") if isinstance(value, Mapping) else None
-    if isinstance(rows, Mapping) and isinstance(rows.get("rows"), list):
-        rows = rows["rows"]
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, Mapping) for row in rows):
+    rows = _pk_rows(value) if isinstance(value, Mapping) else []
+    if not rows:
         return None
     columns = list(dict.fromkeys(str(name) for row in rows for name in row))
-    return Table(columns, [[_cell(row.get(name)) for name in columns] for row in rows])
+    numeric = [all(isinstance(row.get(name), int | float | None) for row in rows) for name in columns]
+    return Table(columns, [[_cell(row.get(name)) for name in columns] for row in rows], numeric)
+
+
+def _pk_rows(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Rows of PK parameters: a list of them, or a mapping by parameter, of the result or of each of its outputs."""
+    found = value.get("pk")
+    if isinstance(found, Mapping) and isinstance(found.get("rows"), list):
+        found = found["rows"]
+    if isinstance(found, list):
+        return [row for row in found if isinstance(row, Mapping)]
+    if isinstance(found, Mapping):
+        return [{"parameter": name, **row} for name, row in found.items() if isinstance(row, Mapping)]
+    outputs = value.get("outputs")
+    if not isinstance(outputs, list):
+        return []
+    rows: list[Mapping[str, Any]] = []
+    for output in outputs:
+        if isinstance(output, Mapping):
+            rows.extend({"output": output.get("name"), **row} for row in _pk_rows({"pk": output.get("pk")}))
+    return rows
 
 
 def _cell(value: Any) -> str:

@@ -124,7 +124,7 @@ class FeedTailer:
         async with self._opening:
             if self._session is None:
                 newest = await asyncio.to_thread(self._store.read, _newest)
-                self._session = _Session(pos=newest, delivered=newest)
+                self._session = _Session(newest, newest, next_keep_alive=time.monotonic() + KEEP_ALIVE_SECONDS)
             return self._admit(self._session, job_id, log_after, latest_only=latest_only)
 
     def unsubscribe(self, subscription: Subscription) -> None:

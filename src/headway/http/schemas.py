@@ -153,6 +153,7 @@ class JobOut(_Out):
     progress: ProgressOut | None
     attempts: int
     max_retries: int
+    retries_used: int
     submitted_at: MomentOut
     run_at: MomentOut | None
     started_at: MomentOut | None
@@ -198,6 +199,7 @@ class JobOut(_Out):
             progress=ProgressOut.of(job.progress),
             attempts=job.attempts,
             max_retries=job.max_retries,
+            retries_used=job.retries_used,
             submitted_at=to_rfc3339(job.submitted_at),
             run_at=_moment(job.run_at),
             started_at=_moment(job.started_at),

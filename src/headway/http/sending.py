@@ -81,7 +81,11 @@ router = APIRouter(prefix="/api/v1/sends", tags=["sends"])
 
 
 @router.post(
-    "", status_code=202, response_model=SentOut, responses=problems_of(400, 404, 413, 415), openapi_extra=body_of(SendsIn)
+    "",
+    status_code=202,
+    response_model=SentOut,
+    responses=problems_of(400, 404, 413, 415),
+    openapi_extra=body_of(SendsIn),
 )
 async def send(request: Request, call: Call) -> Response:
     """Accept the messages of a Celery application as jobs; the same send again is the same job."""

@@ -144,6 +144,7 @@ class _JobSource:
         self._subscription = subscription
         self._wish = wish
         self._log_seen = logs_after
+        self._progress = b""
         self._seen = -1 if wish.last_id is None else wish.last_id
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -161,6 +162,7 @@ class _JobSource:
             return
         progress = progress_frame(self._job)
         if progress is not None and self._job.state not in TERMINAL_STATES:
+            self._progress = progress.native
             yield self._bytes(progress)
         async for piece in self._live():
             yield piece
@@ -194,9 +196,7 @@ class _JobSource:
             parts: list[bytes] = []
             for frame in frames:
                 if frame.pos is None:
-                    if frame.log_id is not None:
-                        self._log_seen = max(self._log_seen, frame.log_id)
-                    parts.append(self._bytes(frame))
+                    parts.extend(self._news(frame))
                 elif frame.terminal:
                     if frame.log_id is None or frame.log_id > self._log_seen:
                         # The tailer did not know of this reader when it read the log's end.
@@ -208,6 +208,16 @@ class _JobSource:
                 elif frame.pos > self._seen:
                     parts.append(self._bytes(frame))
             yield b"".join(parts)
+
+    def _news(self, frame: Frame) -> list[bytes]:
+        """Progress, log or a comment; a progress that the reader was told just now is not told again."""
+        if frame.log_id is not None:
+            self._log_seen = max(self._log_seen, frame.log_id)
+        elif frame.job_id is not None:
+            if frame.native == self._progress:
+                return []
+            self._progress = frame.native
+        return [self._bytes(frame)]
 
     async def _log_up_to(self, last: int | None) -> AsyncIterator[bytes]:
         """Lines of the store above what the reader has, up to ``last`` (None is all)."""

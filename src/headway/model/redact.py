@@ -18,8 +18,10 @@ _PAIR = re.compile(
     r"""(?:(?P<quote>\\?["'])(?P<quoted>.*?)(?P=quote)|(?P<bare>[^\s"'&,;()\[\]{}<>]+))""",
     re.IGNORECASE,
 )
+# A value in angle brackets is a placeholder in a hint of ours, not a secret.
 _AUTHORIZATION = re.compile(
-    r"""(?P<head>\b(?:proxy-)?authorization\\?["']?\s*[=:]\s*\\?["']?(?:[a-z][a-z0-9-]*\s+)?)(?P<value>(?!<)[^\s"'\\,;]+)""",
+    r"""(?P<head>\b(?:proxy-)?authorization\\?["']?\s*[=:]\s*\\?["']?(?!(?:[a-z][a-z0-9-]*\s+)?<)(?:[a-z][a-z0-9-]*\s+)?)"""
+    r"""(?P<value>[^\s"'\\,;]+)""",
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"(?P<head>\b(?:bearer|basic)\s+)(?P<value>[A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE)

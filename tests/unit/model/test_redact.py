@@ -42,6 +42,7 @@ def test_masks_the_value_and_keeps_the_rest(text: str, masked: str) -> None:
         "the keyboard: a model of 1984",
         "http://127.0.0.1:8000/jobs",
         "monkey=banana",
+        "Send `Authorization: Bearer <HEADWAY_API_KEY>`, or sign in at /login.",
         "tokenizer finished in 3 s",
         "parse error: unexpected token at line 3",
         "see http://host/path?x=1 or mail me@host",
