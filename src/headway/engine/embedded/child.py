@@ -119,9 +119,11 @@ class Child:
         self._door = PipeDoor(wire)
         self._todo: queue.SimpleQueue[Begun] = queue.SimpleQueue()
         self._current: RunningAttempt | None = None
+        self._cancelled: tuple[str, int] | None = None
         self._clock = _Clock()
         self._news = threading.Event()
         self._telling = threading.Lock()
+        self._told_at = 0.0
 
     def serve(self, app_spec: str | None, imports: Sequence[str], hostname: str) -> None:
         """Load the application, say ``ready``, run what comes. Ends only with the process."""
@@ -145,8 +147,10 @@ class Child:
             run = RunningAttempt(self._todo.get(), self._door, self._clock)  # type: ignore[arg-type]
             # The parent watches the clock: a child that holds the GIL could not.
             run.deadline = None
-            run.on_news(self._news.set)
+            run.on_news(self._on_news)
             self._current = run
+            if run.key == self._cancelled:
+                run.ask_to_stop("cancel")
             finish = tracer.run(run)
             self._report()
             self._current = None
@@ -156,8 +160,15 @@ class Child:
             data["begun"] = None
             self._wire.send("finish", run.fence, data)
 
+    def _on_news(self) -> None:
+        """Carry progress up at once, or soon: at most ten times a second, and the last one always."""
+        if self._clock.monotonic() - self._told_at >= _NEWS_SECONDS:
+            # In the task's own thread: what comes next may hold the interpreter for minutes.
+            self._report()
+        else:
+            self._news.set()
+
     def _tell(self) -> NoReturn:
-        """Carry progress up, at most ten times a second however often a task reports, and the last one always."""
         while True:
             self._news.wait()
             self._news.clear()
@@ -170,6 +181,7 @@ class Child:
             run = self._current
             if run is None:
                 return
+            self._told_at = self._clock.monotonic()
             progress, run.unread_progress = run.unread_progress, None
             if progress is not None:
                 self._wire.send("progress", run.fence, progress.done, progress.total, progress.message)
@@ -188,9 +200,11 @@ class Child:
                     self._todo.put(Begun(**data))
                 case ["reply", number, good, value]:
                     self._door.answer(number, good, value)
-                case ["cancel", fence]:
+                case ["cancel", job_id, fence]:
+                    # It may come while the application is still being loaded, before the attempt runs.
+                    self._cancelled = (job_id, fence)
                     run = self._current
-                    if run is not None and run.fence == fence:
+                    if run is not None and run.key == self._cancelled:
                         run.ask_to_stop("cancel")
 
 

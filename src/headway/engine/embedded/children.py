@@ -314,7 +314,7 @@ class _Conversation:
             if not self._told:
                 self._told = True
                 with contextlib.suppress(OSError):
-                    self._process.wire.send("cancel", run.fence)
+                    self._process.wire.send("cancel", run.id, run.fence)
             left = run.stop_at + self._settings.cancel_grace_seconds - now
             if left <= 0:
                 self._kill()
