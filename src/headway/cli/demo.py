@@ -76,12 +76,14 @@ def _show(server: Server, size: int) -> bool:
         show_end(ended)
         if ended.state is not JobState.SUCCEEDED:
             return False
+        result = client.result(ended.id)
         if missing:
-            screen.show_json(client.result(ended.id))
+            screen.show_json(result)
         else:
-            _show_population(client.result(ended.id))
-            screen.say(f"\nPlot  {server.url}/jobs/{ended.id}/plot.svg")
-        screen.say(f"Job   {server.url}/jobs/{ended.id}")
+            _show_population(result)
+            for kind, path in result.get("plots", {}).items():
+                screen.say(f"Plot ({kind})  {server.url}{path}")
+        screen.say(f"Job  {server.url}/jobs/{ended.id}/view")
     return True
 
 
