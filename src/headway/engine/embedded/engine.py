@@ -74,6 +74,7 @@ class EmbeddedEngine:
             on_report=self._monitor.news,
             on_begin=self._monitor.watch,
             on_late_return=self._monitor.late_return,
+            on_batch=self._monitor.batches,
             slot_closed=self._close_child,
             log=log,
         )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from headway.ports.jobdoor import JobDoor
 
 NEWS_SECONDS = 0.25
+_TIDY_SECONDS = 0.01
 
 
 class Monitor:
@@ -54,6 +55,7 @@ class Monitor:
         self._wake = threading.Event()
         self._closed = False
         self._news = False
+        self._tidying = False
         self._last_beat = clock.monotonic()
         self._sleeps_until = 0.0
         self._unanswered: list[tuple[RunningAttempt, Finish]] = []
@@ -95,6 +97,12 @@ class Monitor:
         if runs:
             self._door.beat([BeatReport(run.id, run.fence) for run in runs])
 
+    def batches(self) -> None:
+        """Jobs wait in the process for a slot: see to it that none waits long."""
+        if not self._tidying:
+            self._tidying = True
+            self._wake.set()
+
     def late_return(self, run: RunningAttempt) -> None:
         """The thread of a given-up attempt is back: its job may begin again, once its end is recorded."""
         self._returned.add(run.key)
@@ -132,6 +140,10 @@ class Monitor:
             self._beat([run for run in runs if not run.ended], now)
             self._news = False
             due = now + self._settings.heartbeat_seconds
+        if self._tidying:
+            assert self._slots is not None
+            self._tidying = self._slots.tidy()
+            due = min(due, now + _TIDY_SECONDS) if self._tidying else due
         return max(0.0, min([due, *(self._next_stage(run) for run in self._live())]) - self._clock.monotonic())
 
     def _live(self) -> list[RunningAttempt]:
@@ -159,14 +171,14 @@ class Monitor:
         far = self._clock.monotonic() + 3600
         if run.stop_reason is None:
             return far if run.deadline is None else run.deadline
-        if run.in_child or run.stop_at is None:
+        if run.in_child or run.stop_at is None or not run.started:
             return far
         return run.stop_at + self._settings.cancel_grace_seconds
 
     def _enforce(self, run: RunningAttempt, now: float) -> None:
         if run.stop_reason is None and run.deadline is not None and now >= run.deadline:
             run.ask_to_stop("timeout")
-        if run.stop_reason is None or run.in_child or run.stop_at is None:
+        if run.stop_reason is None or run.in_child or run.stop_at is None or not run.started:
             return
         grace = 0.0 if run.stop_reason == "timeout" else self._settings.cancel_grace_seconds
         if now >= run.stop_at + grace and run.stop_reason != "drain" and run.claim_end():
