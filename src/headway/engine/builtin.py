@@ -22,7 +22,7 @@ def demo(steps: int = 100) -> dict[str, Any] | None:
     Returns:
         ``up_to`` (exclusive), the number of ``primes`` below it, and the ``largest`` one.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
+    if type(steps) is not int or not 1 <= steps <= MAX_STEPS:  # JSON may bring anything; True is no number
         raise InvalidRequest(f"expected steps to be a whole number from 1 to {MAX_STEPS}, got: {steps!r}")
     job = current_job()
     primes: list[int] = []

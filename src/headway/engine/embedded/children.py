@@ -141,7 +141,7 @@ class _Process:
                 stderr=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
                 cwd=settings.workdir,
-                env={**os.environ, TOKEN_VARIABLE: token},
+                env={**os.environ, **settings.environment, TOKEN_VARIABLE: token},
                 # A group of its own: what its tasks start can be ended with it, and Ctrl-C goes to the parent alone.
                 start_new_session=True,
             )

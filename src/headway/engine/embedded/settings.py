@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class EngineSettings:
         app_spec: what ``-A`` named, for the children; None is Headway's own application.
         imports: further modules that define tasks, for the children.
         workdir: the folder the children start in; the current one when None.
+        environment: set for the children, over what they inherit: so that they know the settings of their parent,
+            options of its command line included.
         child_max_tasks: a child is replaced after that many attempts; 0 is never.
         memory_limit_mb: resident memory of a child for tasks that set no limit; None is no limit.
         hostname: what ``self.request.hostname`` says.
@@ -37,6 +40,7 @@ class EngineSettings:
     app_spec: str | None = None
     imports: tuple[str, ...] = field(default=())
     workdir: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     child_max_tasks: int = 0
     memory_limit_mb: int | None = None
     hostname: str = "headway"

@@ -18,7 +18,7 @@ from headway.engine.codec import loads
 from headway.engine.current import _current
 from headway.engine.embedded.exceptions import error_info, python_error
 from headway.model.commands import Finish
-from headway.model.errors import CanvasNotSupported, HeadwayError
+from headway.model.errors import ErrorKind, HeadwayError
 from headway.model.job import ErrorInfo
 from headway.model.states import AttemptOutcome
 
@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 TraceFunction = Callable[[str, Any, Any, dict[str, Any]], Any]
 
+_PERMANENT = frozenset({ErrorKind.INVALID, ErrorKind.NOT_FOUND, ErrorKind.SETUP, ErrorKind.TOO_LARGE})
 _RESERVED = frozenset({"callbacks", "errbacks", "chain", "headers"})
 
 
@@ -208,7 +209,9 @@ def _failed(run: RunningAttempt, exc: BaseException, text: str) -> Finish:
     else:
         # A task that has used retries of its own has had its say about trying again.
         code = exc.code if isinstance(exc, HeadwayError) else "task_failed"
-        hint, may_retry = None, begun.celery_retries == 0 and not isinstance(exc, CanvasNotSupported)
+        # What Headway says is wrong with the request itself stays wrong.
+        permanent = isinstance(exc, HeadwayError) and exc.kind in _PERMANENT
+        hint, may_retry = None, begun.celery_retries == 0 and not permanent
     return Finish(
         begun.job_id,
         begun.fence,
