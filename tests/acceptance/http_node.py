@@ -35,7 +35,15 @@ WORKER = "test-worker"
 class HttpNode:
     """Serves on a free port of loopback; ``begin``, ``succeed`` and so on are what a worker would do."""
 
-    def __init__(self, folder: Path, *, settings: SecuritySettings | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        settings: SecuritySettings | None = None,
+        limits: Limits | None = None,
+        waiting_bytes: int = 1 << 20,
+    ) -> None:
+        self._clients: list[httpx.Client] = []
         self.parts: dict[str, Part] = {"store": Part(PartStatus.OK)}
         clock, self.signal, ids = SystemClock(), LocalSignal(), SystemIds()
         path = folder / "registry.db"
@@ -56,7 +64,7 @@ class HttpNode:
         self.context = Context(self.services, Actor("test", Role.ADMIN))
         self.worker = StoreJobDoor(Context(self.services, Actor(f"worker:{WORKER}", Role.OPERATOR)), WORKER)
         self.store.write(lambda tx: tx.register_worker(WORKER, {"pid": 1, "host": "here"}))
-        self.tailer = FeedTailer(self.store, self.signal)
+        self.tailer = FeedTailer(self.store, self.signal, max_waiting_bytes=waiting_bytes)
         self.app = create_http_app(
             HttpParts(
                 services=self.services,
@@ -91,26 +99,35 @@ class HttpNode:
         self.tailer.close()
         self._server.should_exit = True
         self._thread.join(20)
+        for client in self._clients:
+            client.close()
         assert not self._thread.is_alive()
         self.store.close()
         self.signal.close()
 
     def client(self, **headers: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers=headers, timeout=20)
+        """A client of its own; closed with the node."""
+        client = httpx.Client(base_url=self.url, headers=headers, timeout=20)
+        self._clients.append(client)
+        return client
 
     # ------------------------------------------------------------------------------------------ what a worker does
 
     def submit(self, task: str = "demo.add", **fields: Any) -> Job:
         return submit_job(self.context, SubmitJob(task=task, **fields))
 
-    def begin(self) -> Begun:
-        (begun,) = self.worker.begin(1)
-        return begun
+    def begin(self, job: Job | None = None) -> Begun:
+        """Begin the job (any, if only one is queued); what else was queued before it succeeds with null."""
+        while True:
+            (begun,) = self.worker.begin(1)
+            if job is None or begun.job_id == job.id:
+                return begun
+            self.succeed(begun, "null")
 
     def run(self, task: str = "demo.add", result: str = "3", **fields: Any) -> Job:
         """Submit, begin and succeed one job."""
         job = self.submit(task, **fields)
-        self.succeed(self.begin(), result)
+        self.succeed(self.begin(job), result)
         return job
 
     def succeed(self, begun: Begun, result: str = "3") -> None:

@@ -160,7 +160,20 @@ def _describe_bodies(app: FastAPI) -> None:
             components = schema.setdefault("components", {}).setdefault("schemas", {})
             for name, definition in described.get("$defs", {}).items():
                 components.setdefault(name, definition)
+            _forget_foreign_errors(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's own documented way
+
+
+def _forget_foreign_errors(schema: dict[str, Any]) -> None:
+    """FastAPI describes its own answer to a wrong request, which is never sent here: ours are problems."""
+    for path in schema.get("paths", {}).values():
+        for operation in path.values():
+            responses = operation.get("responses", {})
+            content = responses.get("422", {}).get("content", {})
+            if "HTTPValidationError" in str(content.get("application/json", "")):
+                del responses["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)
