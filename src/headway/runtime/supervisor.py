@@ -23,6 +23,7 @@ EXIT_RESTART: Final = 75
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
 _STEADY_AFTER: Final = 30.0
+_IMPATIENT_AFTER: Final = 0.5
 
 
 class Supervisor:
@@ -41,6 +42,7 @@ class Supervisor:
         self._pass_fds = tuple(pass_fds)
         self._child: subprocess.Popen[bytes] | None = None
         self._ending = False
+        self._interrupted_at: float | None = None
 
     def run(self) -> int:
         """Supervise until the child ends in good order or a signal asks to end; returns the exit code."""
@@ -87,10 +89,14 @@ class Supervisor:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         child = self._child
-        if self._ending and child is not None and child.poll() is None:
-            # Asked twice: the person does not want to wait for the drain.
-            child.kill()
-            return
+        now = time.monotonic()
+        if number == signal.SIGINT:
+            first, self._interrupted_at = self._interrupted_at, now
+            if first is not None and now - first > _IMPATIENT_AFTER and child is not None and child.poll() is None:
+                # A second Ctrl-C: the person does not want to wait for the drain. One key press may arrive
+                # twice (by the terminal and by a script around us), so it only counts after a moment.
+                child.kill()
+                return
         self._ending = True
         if child is not None and child.poll() is None:
             child.send_signal(signal.SIGTERM)
