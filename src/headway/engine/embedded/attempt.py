@@ -37,6 +37,7 @@ class RunningAttempt:
         "_end_token",
         "_on_report",
         "begun",
+        "begun_clock",
         "body_depth",
         "body_returned",
         "clock",
@@ -53,6 +54,7 @@ class RunningAttempt:
         "saw_stop",
         "sends",
         "spooled",
+        "started",
         "stop_at",
         "stop_reason",
         "unread_custom",
@@ -64,7 +66,9 @@ class RunningAttempt:
         self.door = door
         self.clock = clock
         self._on_report = on_report
-        self.deadline = None if not begun.timeout_seconds else clock.monotonic() + begun.timeout_seconds
+        self.begun_clock = clock.monotonic()
+        self.started = False
+        self.deadline: float | None = None
         self.body_depth = 0
         self.body_returned = False
         self.resend: Resend | None = None
@@ -83,6 +87,12 @@ class RunningAttempt:
         self.unread_custom = False
         self.kill: Callable[[], None] | None = None
         self._end_token = [True]
+
+    def start(self, now: float) -> None:
+        """A thread takes the attempt up: its time runs from here."""
+        self.started = True
+        if self.begun.timeout_seconds:
+            self.deadline = now + self.begun.timeout_seconds
 
     def on_news(self, tell: Callable[[], None]) -> None:
         """Say who is told, without arguments, when there is progress or a custom state to carry."""

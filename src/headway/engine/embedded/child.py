@@ -146,7 +146,7 @@ class Child:
         while True:
             run = RunningAttempt(self._todo.get(), self._door, self._clock)  # type: ignore[arg-type]
             # The parent watches the clock: a child that holds the GIL could not.
-            run.deadline = None
+            run.started = True
             run.on_news(self._on_news)
             self._current = run
             if run.key == self._cancelled:
