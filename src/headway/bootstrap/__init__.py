@@ -1,9 +1,18 @@
-"""The only room that knows every adapter: it opens a store, puts the parts together and starts them."""
+"""The only room that knows every adapter: it opens a store, puts the parts together and starts them.
 
-from headway.bootstrap.database import db_check, db_upgrade, retention_run, sqlite_version
-from headway.bootstrap.reaching import connect, connect_door, reach
-from headway.bootstrap.starting import up
-from headway.store.owner import file_system, prepare_directory, read_owner
+Its names are imported when they are first used: the supervisor of ``headway up`` needs none of the store's weight.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headway.bootstrap.database import db_check, db_upgrade, retention_run, sqlite_version
+    from headway.bootstrap.reaching import connect, connect_door, reach
+    from headway.bootstrap.starting import up
+    from headway.store.owner import file_system, prepare_directory, read_owner
 
 __all__ = [
     "connect",
@@ -18,3 +27,18 @@ __all__ = [
     "sqlite_version",
     "up",
 ]
+
+_HOMES = {
+    "headway.bootstrap.database": ("db_check", "db_upgrade", "retention_run", "sqlite_version"),
+    "headway.bootstrap.reaching": ("connect", "connect_door", "reach"),
+    "headway.bootstrap.starting": ("up",),
+    "headway.store.owner": ("file_system", "prepare_directory", "read_owner"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'headway.bootstrap' has no attribute {name!r}")
+    return getattr(import_module(home), name)

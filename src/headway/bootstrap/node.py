@@ -15,7 +15,7 @@ import structlog
 
 import headway
 from headway.bootstrap.database import Opened, open_store, services_of
-from headway.bootstrap.workloads import population_sweep, workload
+from headway.bootstrap.workloads import child_environment, population_sweep, workload
 from headway.config import Settings
 from headway.console import console_router
 from headway.engine.embedded.catalog import AppCatalog
@@ -192,6 +192,7 @@ def engine_settings(settings: Settings, app_spec: str | None, worker_id: str) ->
         app_spec=app_spec,
         imports=("headway.engine.builtin", *workload().task_modules),
         workdir=Path.cwd(),
+        environment=child_environment(settings),
         hostname=worker_id,
     )
 

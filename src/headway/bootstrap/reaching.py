@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import structlog
 
 from headway.bootstrap.database import Opened, open_store, services_of
 from headway.config import Settings, load_settings
@@ -55,6 +58,12 @@ def reach(settings: Settings) -> JobsApi:
         return LocalClient(services, local_actor(), where=where, close=opened.close, runs_jobs=settings.on_postgres)
 
 
+def _quiet() -> None:
+    # Nobody set up log lines in this process: a script should not be spoken to about every verb.
+    if not structlog.is_configured():
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+
+
 def connect(data_dir: str | os.PathLike[str] | None = None) -> JobsApi:
     """The jobs of a data directory, in this process: its owner if one lives, else the store is opened here.
 
@@ -64,12 +73,14 @@ def connect(data_dir: str | os.PathLike[str] | None = None) -> JobsApi:
     Args:
         data_dir: the data directory; the setting when None.
     """
+    _quiet()
     options = {"data_dir": os.fspath(data_dir)} if data_dir is not None else {}
     return reach(load_settings(options=options))
 
 
 def connect_door(settings: Settings | None = None) -> JobDoor:
     """The door for tasks called in a script: to the owner if one lives, else the store is opened for each call."""
+    _quiet()
     return LooseDoor(settings or load_settings())
 
 

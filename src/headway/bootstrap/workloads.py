@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -30,6 +31,20 @@ class Workload:
     routers: Callable[[Services, Settings], Sequence[APIRouter]] = lambda _, __: ()
     document_routers: Callable[[Services, Settings], Sequence[APIRouter]] = lambda _, __: ()
     adapter: Callable[[], Mapping[str, Any]] | None = None
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """What tasks in child processes must know of the settings, wherever those came from, as variables."""
+    models = (
+        *(("shipped",) if settings.shipped_models else ()),
+        *(str(path.absolute()) for path in settings.model_paths),
+    )
+    return {
+        "HEADWAY_DATA_DIR": str(settings.data_dir.absolute()),
+        # An empty variable counts as not set; a lone separator is the empty list.
+        "HEADWAY_MODEL_PATHS": os.pathsep.join(models) or os.pathsep,
+        "JOB_WORKER_THREADS": str(settings.job_worker_threads),
+    }
 
 
 def workload() -> Workload:
