@@ -55,10 +55,12 @@ class ModelCatalog:
     Args:
         search_paths: folders, searched in order before the shipped models; one that does not exist is
             passed over.
+        shipped: whether the models that come with Headway are in it.
     """
 
-    def __init__(self, search_paths: Sequence[Path | str] = ()) -> None:
-        self._folders = tuple(Path(path).resolve() for path in search_paths)
+    def __init__(self, search_paths: Sequence[Path | str] = (), *, shipped: bool = True) -> None:
+        given = tuple(Path(path).resolve() for path in search_paths)
+        self._folders = (*given, SHIPPED.resolve()) if shipped else given
 
     def find(self, reference: str) -> ModelFile:
         """The model of that name (``caffeine``), file name, or path within a folder of the catalogue.
@@ -68,7 +70,7 @@ class ModelCatalog:
         Raises:
             ModelNotFound: no such model, or it lies outside; ``near`` lists similar names.
         """
-        for folder in (*self._folders, SHIPPED.resolve()):
+        for folder in self._folders:
             for candidate in _candidates(folder, reference):
                 found = _within(folder, candidate)
                 if found is not None:
@@ -81,7 +83,7 @@ class ModelCatalog:
     def list(self) -> list[ModelFile]:
         """Every model directly in the folders, by name; of two with one name the first found counts."""
         found: dict[str, ModelFile] = {}
-        for folder in (*self._folders, SHIPPED.resolve()):
+        for folder in self._folders:
             if not folder.is_dir():
                 continue
             for path in sorted(folder.iterdir()):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from headway.model.errors import ErrorKind, HeadwayError
 
@@ -88,6 +89,30 @@ class SimulationFailed(PbpkError):
     default_hint = "Check the parameters that differ from the model's own, or relax the tolerances."
 
 
+class WorkerFailed(PbpkError):
+    """A worker process of a population could not do its part: it died again and again, or could not write."""
+
+    code = "population_worker_failed"
+    kind = ErrorKind.FAILED
+    default_hint = "The job's log may say more; `headway jobs rerun ID` runs it again as a new job."
+
+
+class NotEnoughDisk(PbpkError):
+    """The files of a population would not fit on the disk of the data directory."""
+
+    code = "population_not_enough_disk"
+    kind = ErrorKind.FAILED
+    default_hint = "Free space, or ask for fewer individuals, times or outputs."
+
+
+class ProcessNeeded(PbpkError):
+    """The task was submitted to run in a thread of the service, which its libraries could take down."""
+
+    code = "process_isolation_needed"
+    kind = ErrorKind.INVALID
+    default_hint = "Leave isolation out: the task's own is 'process'."
+
+
 class PkNotEvaluable(PbpkError):
     """The profile does not allow PK parameters at all (no points, not finite, or unordered times)."""
 
@@ -126,3 +151,11 @@ def unknown_output(name: str, known: Iterable[str]) -> UnknownOutput:
     similar = near(name, known)
     hint = f"Did you mean {', '.join(similar)}?" if similar else "The model's description lists its outputs."
     return UnknownOutput(f"The model has no output {name!r}.", hint=hint, output=name, near=similar)
+
+
+def from_dict(values: Mapping[str, Any]) -> PbpkError:
+    """The error that another process wrote with ``to_dict``; one of a code that is not known is a ``WorkerFailed``."""
+    kinds = {kind.code: kind for kind in PbpkError.__subclasses__()}
+    kind = kinds.get(str(values.get("code")), WorkerFailed)
+    details = {str(name): value for name, value in values.items() if name not in {"code", "message", "hint"}}
+    return kind(str(values.get("message", "")), hint=str(values.get("hint", "")), **details)
