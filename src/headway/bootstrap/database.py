@@ -57,7 +57,9 @@ def open_store(settings: Settings, *, own: bool, upgrade: bool) -> Opened:
     """
     owned = claim_directory(settings.data_dir) if own or not settings.on_postgres else None
     try:
-        return _open_postgres(settings, owned, upgrade) if settings.on_postgres else _open_sqlite(settings, owned, upgrade)
+        return (
+            _open_postgres(settings, owned, upgrade) if settings.on_postgres else _open_sqlite(settings, owned, upgrade)
+        )
     except BaseException:
         if owned is not None:
             owned.release()

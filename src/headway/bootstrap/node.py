@@ -135,7 +135,9 @@ def load_application(app_spec: str | None, *, engine_chosen: bool) -> Celery:
     return app
 
 
-def open_node(settings: Settings, *, app_spec: str | None, engine_chosen: bool, on_exhausted: Callable[[], None]) -> Node:
+def open_node(
+    settings: Settings, *, app_spec: str | None, engine_chosen: bool, on_exhausted: Callable[[], None]
+) -> Node:
     """Open everything of a service process; nothing runs yet.
 
     Raises:
@@ -221,7 +223,11 @@ def web_application(
             tailer=node.tailer,
             readiness=node.readiness,
             version=version,
-            routers=[sending.router, console_router(node.tailer, version=version), *work.routers(node.services, settings)],
+            routers=[
+                sending.router,
+                console_router(node.tailer, version=version),
+                *work.routers(node.services, settings),
+            ],
             document_routers=work.document_routers(node.services, settings),
             adapter=work.adapter,
             on_start=on_start,

@@ -81,7 +81,8 @@ def _serve(settings: Settings, listener: socket.socket, url: str, *, app: str | 
             await super().startup(sockets)
             if node.opened.owned is not None:
                 node.opened.owned.announce(url)
-            print(f"Headway is ready at {url}", flush=True)
+            sys.stdout.write(f"Headway is ready at {url}\n")
+            sys.stdout.flush()
 
     host = listener.getsockname()[0]
     server = Server(

@@ -7,8 +7,11 @@ from typing import Protocol
 
 
 class BlobStore(Protocol):
-    """Bytes by reference. A blob is written before the row that names it, so that a crash leaves at
-    most an orphan, never a reference to nothing."""
+    """Bytes by reference.
+
+    A blob is written before the row that names it, so that a crash leaves at most an orphan, never a
+    reference to nothing.
+    """
 
     def put(self, data: bytes) -> str:
         """Store durably; returns the reference."""

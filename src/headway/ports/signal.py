@@ -6,8 +6,11 @@ from typing import Protocol
 
 
 class Signal(Protocol):
-    """Tells waiting threads that something changed. Obligations: ``notify`` never blocks; a waiter that took
-    ``ticket`` before looking at the state cannot miss a ``notify`` that came after it."""
+    """Tells waiting threads that something changed.
+
+    Obligations: ``notify`` never blocks; a waiter that took ``ticket`` before looking at the state cannot miss a
+    ``notify`` that came after it.
+    """
 
     def notify(self, topic: str) -> None:
         """Wake everybody who waits for the topic (in this process at once; elsewhere soon)."""

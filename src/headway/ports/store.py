@@ -45,8 +45,11 @@ class Lapsed:
 
 
 class Tx(Protocol):
-    """Statements inside one transaction. Nothing is visible before the commit; events and audit rows
-    are part of it. Only the service calls these; decisions are the service's."""
+    """Statements inside one transaction.
+
+    Nothing is visible before the commit; events and audit rows are part of it. Only the service calls these;
+    decisions are the service's.
+    """
 
     def now(self) -> int:
         """The store's time, UTC microseconds: the database's own where it has one."""

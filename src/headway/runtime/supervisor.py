@@ -52,7 +52,7 @@ class Supervisor:
             while True:
                 began = time.monotonic()
                 code = self._run_child()
-                if self._ending or code == 0:
+                if self._asked_to_end() or code == 0:
                     return 0 if code in (0, -signal.SIGTERM, -signal.SIGINT, EXIT_RESTART) else 1
                 if code == EXIT_REFUSED:
                     return 1
@@ -62,7 +62,7 @@ class Supervisor:
                     log.error("service.died", how=_how(code), restart_in_seconds=pause)
                     self._sleep(pause)
                     pause = min(pause * 2, _LONGEST_PAUSE)
-                if self._ending:
+                if self._asked_to_end():
                     return 0
         finally:
             for number, handler in previous.items():
@@ -86,6 +86,10 @@ class Supervisor:
             return child.wait()
         finally:
             child.stdin.close()
+
+    def _asked_to_end(self) -> bool:
+        # A method, because a signal handler changes it between two lines.
+        return self._ending
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         child = self._child
