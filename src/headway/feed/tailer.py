@@ -52,6 +52,7 @@ class _Session:
     pos: int
     delivered: int
     progress: dict[str, Progress] = field(default_factory=dict)
+    last_read: float = 0.0
     next_tick: float = 0.0
     next_keep_alive: float = 0.0
     anything_running: bool = True
@@ -224,11 +225,14 @@ class FeedTailer:
             if not more:
                 pause = TICK_SECONDS if session.anything_running else POLL_SECONDS
                 self._signal.wait(FEED, ticket, pause)
-                self._stopping.wait(GATHER_SECONDS)
+                # The first event of a burst is not held up, only what follows close on it.
+                early = session.last_read + GATHER_SECONDS - time.monotonic()
+                if early > 0:
+                    self._stopping.wait(early)
 
     def _step(self, session: _Session) -> bool:
         """Read what is new and hand it over; whether there may be more at once."""
-        now = time.monotonic()
+        session.last_read = now = time.monotonic()
         watches = dict(self._watches)
         batch: _Batch = []
         events = self._store.read(lambda reader: reader.events(session.pos, PAGE))
