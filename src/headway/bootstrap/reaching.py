@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import structlog
 
-from headway.bootstrap.database import Opened, open_store, services_of
 from headway.config import Settings, load_settings
 from headway.model.actor import Actor, Role
 from headway.model.errors import DataDirectoryInUse
-from headway.service import Context, StoreJobDoor
 from headway.store.owner import read_owner
 
 if TYPE_CHECKING:
     from headway.client.api import JobsApi
+    from headway.bootstrap.database import Opened
     from headway.client.door import RemoteDoor
     from headway.ports.jobdoor import JobDoor
+    from headway.service import StoreJobDoor
 
 T = TypeVar("T")
 _STARTING_SECONDS: Final = 10.0
@@ -38,13 +38,17 @@ def reach(settings: Settings) -> JobsApi:
     Raises:
         DataDirectoryInUse: the owner does not serve, and did not within some seconds.
     """
-    from headway.client import Client, LocalClient
+    from headway.client import Client
 
     ends = time.monotonic() + _STARTING_SECONDS
     while True:
         owner = None if settings.on_postgres and not settings.data_dir.exists() else read_owner(settings.data_dir)
         if owner is not None and owner.url is not None:
             return Client(owner.url, owner.token)
+        # Only now: with an owner there is no need for the weight of the store.
+        from headway.bootstrap.database import open_store, services_of
+        from headway.client.local import LocalClient
+
         try:
             opened = open_store(settings, own=False, upgrade=True)
         except DataDirectoryInUse:
@@ -109,6 +113,9 @@ class LooseDoor:
 
     @contextmanager
     def _local(self) -> Iterator[StoreJobDoor]:
+        from headway.bootstrap.database import open_store, services_of
+        from headway.service import Context, StoreJobDoor
+
         opened: Opened = open_store(self._settings, own=False, upgrade=True)
         try:
             yield StoreJobDoor(Context(services_of(opened, self._settings, None), local_actor()), "script")

@@ -9,15 +9,13 @@ from headway.client.moments import as_datetime
 from headway.client.remote import Client
 
 if TYPE_CHECKING:
-    from headway.client.local import LocalClient
-
-__all__ = ["Client", "JobsApi", "LocalClient", "StreamEvent", "as_datetime"]
+    
+__all__ = ["Client", "JobsApi", "StreamEvent", "as_datetime"]
 
 
 def __getattr__(name: str) -> Any:
     # The client of a server must not load the service, which only the local one needs.
     if name == "LocalClient":
-        from headway.client.local import LocalClient
-
+        
         return LocalClient
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
