@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from headway.client import Client
     from headway.config import Settings
 
+_PR_SET_PDEATHSIG: Final = 1
 _READY: Final = re.compile(r"Headway is ready at (http\S+)")
 _READY_WITHIN: Final = 60.0
 _ENDS_WITHIN: Final = 30.0
@@ -66,10 +69,9 @@ def serving(settings: Settings) -> Iterator[Server]:
     if owner is not None and owner.url:
         yield Server(owner.url, owner.token)
         return
-    command = [sys.executable, "-m", "headway", "up", "--data-dir", str(settings.data_dir)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
-    )
+    process = _start([sys.executable, "-m", "headway", "up", "--data-dir", str(settings.data_dir)])
+    # A SIGTERM would end this process without its `finally`, and leave the server behind.
+    previous = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         url = _ready(process)
         screen.say(f"Headway is ready at {url}")
@@ -77,6 +79,30 @@ def serving(settings: Settings) -> Iterator[Server]:
         yield Server(url, owner.token if owner else settings.api_key, process)
     finally:
         _end(process)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _start(command: list[str]) -> subprocess.Popen[str]:
+    """Start a server that is ended by us alone: Ctrl-C does not reach it, and it does not outlive us."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no thread runs yet, and it does one system call
+    )
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _leave(number: int, _: object) -> None:
+    sys.exit(1)
 
 
 def _ready(process: subprocess.Popen[str]) -> str:
@@ -107,7 +133,6 @@ def _drain(stream: IO[str], lines: deque[str], found: list[str], seen: threading
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    # Ctrl-C has reached it already (one process group); a second signal does no harm.
     if process.poll() is None:
         process.terminate()
     try:

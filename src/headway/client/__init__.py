@@ -1,21 +1,8 @@
 """The Python client: the verbs of REST as methods, answers as the model's dataclasses, problems as its errors."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
+# `headway.client.local` is imported where it is used: it needs the service, which a client of a server does not.
 from headway.client.api import JobsApi, StreamEvent
 from headway.client.moments import as_datetime
 from headway.client.remote import Client
 
-if TYPE_CHECKING:
-    
 __all__ = ["Client", "JobsApi", "StreamEvent", "as_datetime"]
-
-
-def __getattr__(name: str) -> Any:
-    # The client of a server must not load the service, which only the local one needs.
-    if name == "LocalClient":
-        
-        return LocalClient
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

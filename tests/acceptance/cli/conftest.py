@@ -27,7 +27,7 @@ import headway
 
 @headway.task
 def add(a, b=0):
-    print(f"adding {a} and {b}")
+    headway.current_job().log(f"adding {a} and {b}")
     return a + b
 
 @headway.task

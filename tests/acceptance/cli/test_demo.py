@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+import signal
 import urllib.request
 
+import pytest
+
+from headway.client import Client
+from headway.model.errors import ServerUnreachable
 from tests.acceptance.cli.conftest import Folder
+from tests.waiting import wait_until
 
 
 def test_a_population_from_submit_to_plot(folder: Folder) -> None:
@@ -30,3 +36,34 @@ def test_with_exit_it_ends_by_itself_and_uses_a_server_that_runs(folder: Folder)
         assert f"Job  {url}/jobs/" in said
         assert "Headway is ready" not in said
         assert server.process.poll() is None
+
+
+def test_without_the_extra_a_small_task_and_what_to_install(folder: Folder) -> None:
+    blocked = folder.path / "blocked"
+    blocked.mkdir()
+    names = ("roadrunner", "libsbml", "matplotlib")
+    (blocked / "sitecustomize.py").write_text(f"import sys\nfor name in {names!r}: sys.modules[name] = None\n")
+    said = folder.ok("demo", "--exit", "--size", "20", env={"PYTHONPATH": str(blocked)})
+    assert "pip install 'headway[pbpk]'" in said
+    assert '"primes": 17984' in said  # below 200,000
+    assert re.search(r"^Job  http\S+/view$", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_server_it_started_ends_with_it(folder: Folder, number: signal.Signals) -> None:
+    """However the demo ends: the check for left processes of every test is the proof."""
+    with folder.start("demo", "--size", "1000000") as running:
+        url = running.ready()
+        running.says("running")
+        running.process.send_signal(number)
+        assert running.ends() != 0
+    with Client(url, patience=0) as client:
+        wait_until(lambda: _gone(client), what="the server's end", seconds=20, every=0.1)
+
+
+def _gone(client: Client) -> bool:
+    try:
+        client.ready()
+    except ServerUnreachable:
+        return True
+    return False
