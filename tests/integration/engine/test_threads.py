@@ -28,8 +28,15 @@ def test_options_of_apply_async_become_the_jobs(node):
     node.engine.drain(5)
     eta = datetime.now(UTC) + timedelta(hours=1)
     result = sample.add.apply_async(
-        (1, 2), eta=eta, expires=eta + timedelta(hours=1), task_id="my-id", queue="slow", priority=7, time_limit=9,
-        isolation="process", labels={"team": "pk"},
+        (1, 2),
+        eta=eta,
+        expires=eta + timedelta(hours=1),
+        task_id="my-id",
+        queue="slow",
+        priority=7,
+        time_limit=9,
+        isolation="process",
+        labels={"team": "pk"},
     )
     job = node.door.get("my-id")
     assert result.id == "my-id"
@@ -117,7 +124,7 @@ def test_group_is_stored_at_once_and_joined_by_the_caller(node):
     "canvas",
     [
         lambda: chord([sample.add.s(1, 2)], sample.noop.s()).delay(),
-        lambda: (group(sample.add.s(1, 2), sample.add.s(3, 4)) | sample.noop.s()).delay(),
+        (group(sample.add.s(1, 2), sample.add.s(3, 4)) | sample.noop.s()).delay,
         lambda: group(sample.add.s(1, 2), chord([sample.add.s(1, 2)], sample.noop.s())).delay(),
         lambda: chain(sample.add.s(1, 2), group(sample.noop.si(), sample.noop.si()), sample.noop.si()).delay(),
         lambda: sample.add.apply_async((1, 2), link=chord([sample.add.s(1)], sample.noop.s())),

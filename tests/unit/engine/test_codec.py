@@ -19,7 +19,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
-rich_values = st.datetimes() | st.dates() | st.uuids() | st.decimals(allow_nan=False, allow_infinity=False) | st.binary()
+rich_values = (
+    st.datetimes() | st.dates() | st.uuids() | st.decimals(allow_nan=False, allow_infinity=False) | st.binary()
+)
 
 
 @given(st.recursive(json_values | rich_values, lambda inner: st.lists(inner, max_size=3), max_leaves=6))

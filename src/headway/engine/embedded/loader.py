@@ -17,7 +17,7 @@ from headway.model.errors import AppNotLoaded
 if TYPE_CHECKING:
     from types import ModuleType
 
-_PLACES = ("broker_url", "broker_read_url", "broker_write_url", "broker_host", "BROKER_URL", "CELERY_BROKER_URL")
+_PLACES = ("broker_url", "broker_read_url", "broker_write_url", "broker_host")
 _VARIABLES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 
 
@@ -65,10 +65,13 @@ def configured_broker(app: Celery) -> str | None:
     ``app.conf.broker_url`` would answer ``amqp://guest@localhost`` for an application that names none.
     """
     found: list[Any] = [os.environ.get(name) for name in _VARIABLES]
+    # Before the first key is asked for, the configuration is not read at all.
+    assert app.conf.task_default_queue
     conf: Any = app.conf
     # The last map holds Celery's defaults; those before it what the application and the user set.
     for settings in conf.maps[:-1]:
-        found += [settings[name] for name in _PLACES if name in settings]
+        # A namespace of the user's own (CELERY_…, MYAPP_…) stands before the key.
+        found += [value for key, value in settings.items() if str(key).lower().endswith(_PLACES)]
     for url in found:
         text = url[0] if isinstance(url, list | tuple) and url else url
         if text and not str(text).startswith("memory:"):
