@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from headway.config import Settings
+    from headway.model.job import Job
+    from headway.pbpk.places import Places
+    from headway.pbpk.ways import Ways
     from headway.service import Services
-
-_NEEDS = ("roadrunner", "libsbml", "numpy", "pint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +51,34 @@ def workload() -> Workload:
     """PBPK. Its routes are there without its extra too, and say what to install."""
     from headway.pbpk import mounting
 
-    installed = all(find_spec(name) is not None for name in _NEEDS)
     return Workload(
-        task_modules=("headway.pbpk.tasks",) if installed else (),
-        routers=mounting.routers,
-        document_routers=mounting.document_routers,
+        task_modules=() if mounting.missing() else ("headway.pbpk.tasks",),
+        routers=lambda services, settings: mounting.routers(_ways(services, settings)),
+        document_routers=lambda services, settings: mounting.document_routers(_ways(services, settings)),
         adapter=mounting.adapter,
     )
 
 
 def population_sweep(services: Services, settings: Settings) -> Callable[[], object]:
     """Removes old files of populations (``POPULATION_RETENTION_SECONDS``)."""
-    from headway.pbpk import mounting
+    from headway.pbpk.retention import sweep
 
-    return mounting.population_sweep(services, settings)
+    def find(job_id: str) -> Job | None:
+        return services.store.read(lambda reader: reader.get(job_id))
+
+    places = _places(settings)
+    return lambda: sweep(places, find, services.clock.now(), settings.population_retention_seconds)
+
+
+def _ways(services: Services, settings: Settings) -> Ways:
+    from headway import service
+    from headway.pbpk import mounting
+    from headway.pbpk.ways import Ways
+
+    return Ways(service, _places(settings), services.clock.now, services.ids.new_id, mounting.missing())
+
+
+def _places(settings: Settings) -> Places:
+    from headway.pbpk.places import Places
+
+    return Places.from_environment(child_environment(settings))

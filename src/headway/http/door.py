@@ -174,9 +174,11 @@ class _Visit:
         """Pass the answer on, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [*message.get("headers", ()), *SECURITY_HEADERS]
-            headers.append((b"traceparent", self.traceparent.encode("ascii")))
+            headers = list(message.get("headers", ()))
             names = {name.lower() for name, _ in headers}
+            # What an answer says itself stays: a picture, say, needs a policy of its own.
+            headers += [header for header in SECURITY_HEADERS if header[0] not in names]
+            headers.append((b"traceparent", self.traceparent.encode("ascii")))
             if b"cache-control" not in names:
                 headers.append((b"cache-control", b"no-store"))
             if self.document and b"x-correlation-id" not in names:

@@ -49,6 +49,7 @@ MAX_POPULATION_VALUES = 50_000
 MAX_WORKERS = 1024
 
 _CHUNKS = 2000
+_PROBLEMS = 10
 _LARGEST_CHUNK = 500
 _PROGRESS_SECONDS = 0.25
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -112,8 +113,21 @@ def engine_facts() -> dict[str, str]:
 def describe_model(request: RunRequest, where: Places) -> dict[str, Any]:
     """Load a model, as a run would, and say what is in it."""
     text, name = _text(request, where)
-    description = loaded_models().get(text, name).description
+    try:
+        description = loaded_models().get(text, name).description
+    except errors.InvalidModel as error:
+        raise _with_problems(error) from error
     return {**description.to_dict(), "engine": engine_facts()}
+
+
+def _with_problems(error: errors.InvalidModel) -> errors.InvalidModel:
+    """The findings in the message: of a job's error, code, message and hint are kept."""
+    found = [f"line {item['line']}: {item['message']}" for item in error.details.get("problems", ())]
+    if len(found) < 2:
+        return error
+    more = [f"and {len(found) - _PROBLEMS} more"] if len(found) > _PROBLEMS else []
+    text = f"The model is not valid SBML: {'; '.join([*found[:_PROBLEMS], *more])}"
+    return errors.InvalidModel(text, hint="Correct the file and load it again.", **error.details)
 
 
 def run_simulation(request: RunRequest, where: Places, job: CurrentJob) -> dict[str, Any]:
@@ -315,7 +329,7 @@ def _covariates(given: Sequence[Mapping[str, Any]] | None) -> tuple[Covariate, .
 
 
 def _facts(request: RunRequest, job: CurrentJob) -> dict[str, Any]:
-    return {"results_id": job.id, **request.labels, "engine": engine_facts()}
+    return {"results_id": job.id, "labels": dict(request.labels), "engine": engine_facts()}
 
 
 def _draw(result: Mapping[str, Any], folder: Path, kind: str, job: CurrentJob) -> dict[str, str]:

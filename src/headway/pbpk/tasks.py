@@ -12,11 +12,8 @@ from typing import Any, Final
 
 from headway import current_job, task
 from headway.pbpk import errors
+from headway.pbpk.names import DESCRIBE, POPULATION, SIMULATE
 from headway.pbpk.places import Places
-
-DESCRIBE: Final = "headway.pbpk.describe_model"
-SIMULATE: Final = "headway.pbpk.run_simulation"
-POPULATION: Final = "headway.pbpk.run_population"
 
 #: A child that was lost (killed, out of memory) is tried again so often; what is wrong with a request is not.
 JOB_RETRIES: Final = 2
@@ -25,7 +22,7 @@ JOB_RETRIES: Final = 2
 _CHILD_VARIABLE = "CHILD_OF_HEADWAY"
 
 
-@task(name=DESCRIBE, isolation="process", job_retries=JOB_RETRIES, timeout=300)
+@task(name=DESCRIBE, isolation="process", timeout=300)
 def describe_model(model: str = "", *, model_hash: str | None = None) -> dict[str, Any]:
     """Load a model and say what is in it: parameters, outputs, doses, units.
 
