@@ -122,8 +122,11 @@ def _lifespan(parts: HttpParts, limiter: CapacityLimiter) -> Callable[[FastAPI],
 
 @contextmanager
 def _short_pauses() -> Iterator[None]:
-    """Keep the garbage collector's full passes rare and short: one over all modules and a thousand readers holds
-    every stream up for 200 ms. What was there at the start is set aside until the end."""
+    """Keep the garbage collector's full passes rare and short.
+
+    One over all modules and a thousand readers holds every stream up for 200 ms. What was there at the start is
+    set aside until the end.
+    """
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()

@@ -1,0 +1,69 @@
+"""A real Chromium against a real server; every test fails on a console error or a request to elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.acceptance.http_node import HttpNode
+from tests import conftest
+
+
+def _chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = _chromium()
+    if path is None:
+        conftest.skip_or_fail("no Chromium on the PATH (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpNode]:
+    with HttpNode(tmp_path_factory.mktemp("console")) as node:
+        yield node
+
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser, node: HttpNode) -> Iterator[OpenPage]:
+    """Opens a path of the node in a page of its own; afterwards nothing may have gone wrong in any of them."""
+    wrong: list[str] = []
+    contexts = []
+
+    def open_(
+        path: str = "/", *, width: int = 1280, height: int = 860, scheme: str = "light", quiet: bool = True
+    ) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if scheme == "dark" else "light",
+            base_url=node.url,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        if quiet:
+            page.on(
+                "console", lambda message: wrong.append(message.text) if message.type in {"error", "warning"} else None
+            )
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: None if request.url.startswith(node.url) else wrong.append(request.url))
+        page.goto(path)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert wrong == []
