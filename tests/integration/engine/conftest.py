@@ -19,7 +19,6 @@ from headway.engine.embedded.engine import EmbeddedEngine
 from headway.engine.embedded.settings import EngineSettings
 from headway.model.actor import Actor, Role
 from headway.model.commands import SubmitJob
-from headway.model.job import Job
 from headway.model.states import TERMINAL_STATES
 from headway.service import Context, Limits, Services, StoreJobDoor, list_attempts, read_logs
 from headway.store.blobs import FileBlobs
@@ -56,12 +55,12 @@ class Node:
         self.ctx = Context(services, Actor("local:0", Role.ADMIN))
         facts = {"host": "here", "pid": os.getpid(), "slots": 2, "version": "0"}
         self.store.write(lambda tx: tx.register_worker(WORKER, facts))
-        self.door = StoreJobDoor(Context(services, Actor(f"worker:{WORKER}", Role.OPERATOR)), WORKER)
-        self.engine: EmbeddedEngine | None = None
+        self.door: Any = StoreJobDoor(Context(services, Actor(f"worker:{WORKER}", Role.OPERATOR)), WORKER)
+        self.engine: Any = None
         self.exhausted = 0
 
     def settings(self, **changes: Any) -> EngineSettings:
-        values = {
+        values: dict[str, Any] = {
             "threads": 2,
             "heartbeat_seconds": 0.1,
             "cancel_grace_seconds": 0.2,
@@ -85,10 +84,10 @@ class Node:
     def _note_exhausted(self) -> None:
         self.exhausted += 1
 
-    def submit(self, task: str, *args: Any, **options: Any) -> Job:
+    def submit(self, task: str, *args: Any, **options: Any) -> Any:
         return self.door.submit(SubmitJob(task, list(args), **options))
 
-    def ended(self, job_id: str, timeout: float = 20.0) -> Job:
+    def ended(self, job_id: str, timeout: float = 20.0) -> Any:
         """The job once it has ended; due retries are moved on meanwhile, as the due loop does."""
         ends = time.monotonic() + timeout
         while time.monotonic() < ends:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 from celery import Celery, shared_task
 
@@ -21,69 +22,69 @@ STARTED = threading.Event()
 
 
 @app.task(name="noop")
-def noop():
+def noop() -> Any:
     return None
 
 
 @app.task(name="add")
-def add(x, y):
+def add(x: Any, y: Any) -> Any:
     return x + y
 
 
 @app.task(name="boom")
-def boom(text="boom"):
+def boom(text: Any = "boom") -> Any:
     raise ValueError(text)
 
 
 @app.task(name="counted", bind=True, max_retries=3)
-def counted(self, needed):
+def counted(self: Any, needed: Any) -> Any:
     if self.request.retries < needed:
         raise self.retry(countdown=0, exc=ValueError("not yet"))
     return self.request.retries
 
 
 @app.task(name="automatic", bind=True, autoretry_for=(KeyError,), max_retries=2, default_retry_delay=0)
-def automatic(self):
+def automatic(self: Any) -> Any:
     raise KeyError("missing")
 
 
 @app.task(name="replaced", bind=True)
-def replaced(self, x):
+def replaced(self: Any, x: Any) -> Any:
     return self.replace(add.s(x, 100))
 
 
 @app.task(name="replaced_by_chain", bind=True)
-def replaced_by_chain(self):
+def replaced_by_chain(self: Any) -> Any:
     return self.replace(add.s(1, 2) | add.s(3))
 
 
 @app.task(name="submits", bind=True)
-def submits(self, n):
+def submits(self: Any, n: Any) -> Any:
     return [add.delay(i, i).id for i in range(n)]
 
 
 @app.task(name="asks")
-def asks(x):
+def asks(x: Any) -> Any:
     return add.delay(x, 1).get(timeout=20, disable_sync_subtasks=False)
 
 
 @app.task(name="failed_for")
-def failed_for(job_id):
+def failed_for(job_id: Any) -> Any:
     return f"errback of {job_id}"
 
 
 @app.task(name="leaves")
-def leaves():
+def leaves() -> Any:
     raise SystemExit(7)
 
 
 @app.task(name="unstorable")
-def unstorable():
+def unstorable() -> Any:
     return object()
 
 
 @app.task(name="states", bind=True)
-def states(self):
+def states(self: Any) -> Any:
     self.update_state(state="HALFWAY", meta={"percent": 50})
     STARTED.set()
     OPEN.wait(20)
@@ -91,14 +92,14 @@ def states(self):
 
 
 @app.task(name="wait_open")
-def wait_open():
+def wait_open() -> Any:
     STARTED.set()
     OPEN.wait(30)
     return "opened"
 
 
 @app.task(name="until_cancelled")
-def until_cancelled(limit=30.0):
+def until_cancelled(limit: Any = 30.0) -> Any:
     STARTED.set()
     job = headway.current_job()
     ends = time.monotonic() + limit
@@ -110,7 +111,7 @@ def until_cancelled(limit=30.0):
 
 
 @app.task(name="who", bind=True)
-def who(self):
+def who(self: Any) -> Any:
     job = headway.current_job()
     job.progress(1, 2, "half")
     job.log("first line\nsecond line")
@@ -128,42 +129,42 @@ def who(self):
 
 
 @shared_task(name="shared_add")
-def shared_add(x, y):
+def shared_add(x: Any, y: Any) -> Any:
     return x + y
 
 
 @app.task(name="pid", isolation="process")
-def pid():
+def pid() -> Any:
     return os.getpid()
 
 
 @app.task(name="segfaults", isolation="process")
-def segfaults():
+def segfaults() -> Any:
     ctypes.string_at(0)
 
 
 @app.task(name="os_exit", isolation="process")
-def os_exit(code):
+def os_exit(code: Any) -> Any:
     print("about to leave", flush=True)
     os._exit(code)
 
 
 @app.task(name="eats", isolation="process", memory_limit_mb=300)
-def eats(megabytes):
+def eats(megabytes: Any) -> Any:
     kept = [bytearray(os.urandom(1 << 20)) for _ in range(megabytes)]
     time.sleep(30)
     return len(kept)
 
 
 @app.task(name="sleeps")
-def sleeps(seconds):
+def sleeps(seconds: Any) -> Any:
     headway.current_job().progress(0, 1, "asleep")
     time.sleep(seconds)
     return "awake"
 
 
 @app.task(name="holds_gil")
-def holds_gil(seconds):
+def holds_gil(seconds: Any) -> Any:
     headway.current_job().progress(0, 1, "holding")
     # PyDLL keeps the GIL during the call, as a badly written extension does.
     ctypes.PyDLL(None).sleep(seconds)
@@ -171,14 +172,14 @@ def holds_gil(seconds):
 
 
 @app.task(name="ignores_sigterm")
-def ignores_sigterm(seconds):
+def ignores_sigterm(seconds: Any) -> Any:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     headway.current_job().progress(0, 1, "deaf")
     time.sleep(seconds)
 
 
 @app.task(name="grandchild")
-def grandchild(seconds):
+def grandchild(seconds: Any) -> Any:
     started = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
     headway.current_job().progress(started.pid, None, "started")
     started.wait()

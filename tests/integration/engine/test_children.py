@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -12,20 +15,24 @@ import pytest
 from headway.engine.embedded.orphans import TOKEN_VARIABLE, new_token, reap_orphans, record_child
 from headway.model.states import JobState
 from headway.service import cancel_job
-from tests.integration.engine import sample
+from tests.integration.engine import sample as sample_tasks
+from tests.integration.engine.conftest import Node
 from tests.waiting import wait_until
 
+# Task objects have options and results that the stubs of Celery do not know.
+sample: Any = sample_tasks
 
-def process(node, task, *args, **options):
+
+def process(node: Node, task: Any, *args, **options) -> Any:
     return node.submit(task, *args, isolation="process", **options)
 
 
-def value(node, job):
+def value(node: Node, job: Any) -> Any:
     assert node.ended(job.id).state is JobState.SUCCEEDED, node.door.get(job.id).error
     return sample.app.AsyncResult(job.id).get()
 
 
-def test_a_child_is_reused_and_is_another_process(make_node):
+def test_a_child_is_reused_and_is_another_process(make_node: Callable[..., Node]) -> None:
     node = make_node()
     node.start(threads=1)
     pids = {value(node, node.submit("pid")) for _ in range(3)}
@@ -34,13 +41,13 @@ def test_a_child_is_reused_and_is_another_process(make_node):
     assert [path.stem for path in (node.folder / "children").iterdir()] == [str(pid) for pid in pids]
 
 
-def test_a_child_can_be_replaced_after_some_attempts(make_node):
+def test_a_child_can_be_replaced_after_some_attempts(make_node: Callable[..., Node]) -> None:
     node = make_node()
     node.start(threads=1, child_max_tasks=1)
     assert len({value(node, node.submit("pid")) for _ in range(2)}) == 2
 
 
-def test_current_job_output_and_log_come_up_the_pipe(node):
+def test_current_job_output_and_log_come_up_the_pipe(node: Node) -> None:
     job = process(node, "who")
     seen = value(node, job)
     ended = node.door.get(job.id)
@@ -50,7 +57,7 @@ def test_current_job_output_and_log_come_up_the_pipe(node):
     wait_until(lambda: expected <= set(node.log_lines(job.id)), what="the child's output in the log")
 
 
-def test_a_child_submits_waits_retries_and_chains(node):
+def test_a_child_submits_waits_retries_and_chains(node: Node) -> None:
     assert value(node, process(node, "asks", 5)) == 6
     ids = value(node, process(node, "submits", 2))
     assert [node.ended(job_id).task for job_id in ids] == ["add", "add"]
@@ -71,7 +78,9 @@ def test_a_child_submits_waits_retries_and_chains(node):
         ("unstorable", (), "result_not_serializable", "object"),
     ],
 )
-def test_what_ends_a_child_ends_one_attempt(make_node, task, args, code, says):
+def test_what_ends_a_child_ends_one_attempt(
+    make_node: Callable[..., Node], task: Any, args: Any, code: Any, says: Any
+) -> None:
     node = make_node()
     node.start(threads=1)
     job = node.ended(process(node, task, *args).id)
@@ -80,24 +89,24 @@ def test_what_ends_a_child_ends_one_attempt(make_node, task, args, code, says):
     assert value(node, process(node, "add", 1, 1)) == 2
 
 
-def test_the_last_words_of_a_child_are_kept(node):
+def test_the_last_words_of_a_child_are_kept(node: Node) -> None:
     job = process(node, "os_exit", 0)
     assert node.ended(job.id).error.code == "child_exited"
     wait_until(lambda: ("stdout", "about to leave") in node.log_lines(job.id), what="the last line")
 
 
-def test_a_crash_calls_the_errback_in_the_parent(node):
+def test_a_crash_calls_the_errback_in_the_parent(node: Node) -> None:
     result = sample.segfaults.apply_async(link_error=sample.failed_for.s())
     node.ended(result.id)
 
-    def sent():
+    def sent() -> Any:
         events = node.ctx.services.store.read(lambda reader: reader.events(0, 100))
         return [event.job_id for event in events if event.task == "failed_for"]
 
     assert node.ended(wait_until(sent, what="the errback")[0]).state is JobState.SUCCEEDED
 
 
-def test_a_timeout_kills_the_child_and_the_next_job_gets_a_fresh_one(make_node):
+def test_a_timeout_kills_the_child_and_the_next_job_gets_a_fresh_one(make_node: Callable[..., Node]) -> None:
     node = make_node()
     node.start(threads=1)
     job = node.ended(process(node, "sleeps", 60, timeout_seconds=1.0).id)
@@ -105,7 +114,7 @@ def test_a_timeout_kills_the_child_and_the_next_job_gets_a_fresh_one(make_node):
     assert value(node, process(node, "add", 1, 1)) == 2
 
 
-def test_a_child_that_holds_the_gil_costs_no_lease_and_can_be_cancelled(make_node):
+def test_a_child_that_holds_the_gil_costs_no_lease_and_can_be_cancelled(make_node: Callable[..., Node]) -> None:
     node = make_node()
     node.start(threads=1)
     job = process(node, "holds_gil", 60)
@@ -116,7 +125,7 @@ def test_a_child_that_holds_the_gil_costs_no_lease_and_can_be_cancelled(make_nod
     assert node.ended(job.id).state is JobState.CANCELLED
 
 
-def test_cancel_is_seen_by_a_child_that_asks(make_node):
+def test_cancel_is_seen_by_a_child_that_asks(make_node: Callable[..., Node]) -> None:
     node = make_node()
     node.start(threads=1, cancel_grace_seconds=20.0)
     job = process(node, "until_cancelled", 30)
@@ -127,7 +136,7 @@ def test_cancel_is_seen_by_a_child_that_asks(make_node):
     assert node.engine.status().children == 1
 
 
-def test_what_a_task_started_ends_with_its_child(make_node):
+def test_what_a_task_started_ends_with_its_child(make_node: Callable[..., Node]) -> None:
     node = make_node()
     node.start(threads=1)
     job = process(node, "grandchild", 120)
@@ -137,7 +146,7 @@ def test_what_a_task_started_ends_with_its_child(make_node):
     wait_until(lambda: not psutil.pid_exists(int(progress.done)), what="the grandchild to end")
 
 
-def test_drain_kills_children_and_their_attempts_go_back(make_node):
+def test_drain_kills_children_and_their_attempts_go_back(make_node: Callable[..., Node]) -> None:
     node = make_node()
     node.start(threads=1)
     job = process(node, "sleeps", 60)
@@ -149,7 +158,9 @@ def test_drain_kills_children_and_their_attempts_go_back(make_node):
     assert not list((node.folder / "children").iterdir())
 
 
-def test_an_application_that_cannot_be_imported_fails_the_attempt_with_the_reason(make_node):
+def test_an_application_that_cannot_be_imported_fails_the_attempt_with_the_reason(
+    make_node: Callable[..., Node],
+) -> None:
     node = make_node()
     node.start(app_spec="no.such.module")
     job = node.ended(process(node, "add", 1, 1).id)
@@ -157,7 +168,7 @@ def test_an_application_that_cannot_be_imported_fails_the_attempt_with_the_reaso
     assert "no.such.module" in job.error.message
 
 
-def test_reap_ends_what_a_dead_owner_left_and_spares_a_reused_pid(tmp_path):
+def test_reap_ends_what_a_dead_owner_left_and_spares_a_reused_pid(tmp_path: Path) -> None:
     token = new_token()
     orphan = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(120)"], env={**os.environ, TOKEN_VARIABLE: token}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from celery import chain, chord, group
@@ -12,11 +14,15 @@ from celery.exceptions import TaskRevokedError
 from headway.model.errors import CanvasNotSupported, NotSerializable, ResultGone
 from headway.model.states import JobState
 from headway.service import Limits, cancel_job
-from tests.integration.engine import sample
+from tests.integration.engine import sample as sample_tasks
+from tests.integration.engine.conftest import Node
 from tests.waiting import wait_until
 
+# Task objects have options and results that the stubs of Celery do not know.
+sample: Any = sample_tasks
 
-def test_delay_is_a_stored_job_and_its_result_comes_back(node):
+
+def test_delay_is_a_stored_job_and_its_result_comes_back(node: Node) -> None:
     result = sample.add.delay(2, 3)
     assert result.get(timeout=10) == 5
     job = node.door.get(result.id)
@@ -24,7 +30,7 @@ def test_delay_is_a_stored_job_and_its_result_comes_back(node):
     assert result.state == "SUCCESS"
 
 
-def test_options_of_apply_async_become_the_jobs(node):
+def test_options_of_apply_async_become_the_jobs(node: Node) -> None:
     node.engine.drain(5)
     eta = datetime.now(UTC) + timedelta(hours=1)
     result = sample.add.apply_async(
@@ -47,12 +53,12 @@ def test_options_of_apply_async_become_the_jobs(node):
     assert job.expires_at - job.run_at == 3_600_000_000
 
 
-def test_values_that_celery_carries_survive(node):
+def test_values_that_celery_carries_survive(node: Node) -> None:
     moment = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)
     assert sample.add.delay([moment], [b"x"]).get(timeout=10) == [moment, b"x"]
 
 
-def test_failure_is_reraised_by_type_and_recorded(node):
+def test_failure_is_reraised_by_type_and_recorded(node: Node) -> None:
     result = sample.boom.delay("password=hunter2 was wrong")
     with pytest.raises(ValueError, match=r"password=\*\*\* was wrong"):
         result.get(timeout=10)
@@ -63,14 +69,14 @@ def test_failure_is_reraised_by_type_and_recorded(node):
     assert "hunter2" not in job.error.traceback
 
 
-def test_own_retry_is_the_next_attempt_of_the_same_job(node):
+def test_own_retry_is_the_next_attempt_of_the_same_job(node: Node) -> None:
     job = node.submit("counted", 2)
     assert node.ended(job.id).state is JobState.SUCCEEDED
     assert node.outcomes(job.id) == ["retried", "retried", "succeeded"]
     assert sample.app.AsyncResult(job.id).get() == 2
 
 
-def test_autoretry_ends_with_the_last_error(node):
+def test_autoretry_ends_with_the_last_error(node: Node) -> None:
     result = sample.automatic.delay()
     job = node.ended(result.id)
     assert job.error.exc_type == "KeyError"
@@ -79,20 +85,20 @@ def test_autoretry_ends_with_the_last_error(node):
         result.get(timeout=5)
 
 
-def test_the_jobs_own_rule_retries_what_celery_did_not(node):
+def test_the_jobs_own_rule_retries_what_celery_did_not(node: Node) -> None:
     job = node.submit("boom", max_retries=2)
     assert node.ended(job.id).state is JobState.FAILED
     assert node.outcomes(job.id) == ["failed", "failed", "failed"]
 
 
-def test_replace_by_a_task_keeps_the_id(node):
+def test_replace_by_a_task_keeps_the_id(node: Node) -> None:
     job = node.submit("replaced", 1)
     assert node.ended(job.id).state is JobState.SUCCEEDED
     assert node.outcomes(job.id) == ["replaced", "succeeded"]
     assert sample.app.AsyncResult(job.id).get() == 101
 
 
-def test_replace_by_a_chain_is_refused_and_nothing_is_sent(node):
+def test_replace_by_a_chain_is_refused_and_nothing_is_sent(node: Node) -> None:
     before = node.ctx.services.store.read(lambda reader: reader.feed_bounds())
     job = node.submit("replaced_by_chain")
     ended = node.ended(job.id)
@@ -101,7 +107,7 @@ def test_replace_by_a_chain_is_refused_and_nothing_is_sent(node):
     assert {event.job_id for event in events} <= {job.id}
 
 
-def test_chain_runs_step_by_step_under_one_root(node):
+def test_chain_runs_step_by_step_under_one_root(node: Node) -> None:
     result = chain(sample.add.s(1, 2), sample.add.s(10), sample.add.s(100)).delay()
     assert result.get(timeout=10) == 113
     last = node.door.get(result.id)
@@ -109,14 +115,14 @@ def test_chain_runs_step_by_step_under_one_root(node):
     assert last.parent_id == result.parent.id
 
 
-def test_a_chain_whose_step_fails_ends_the_wait_for_its_result(node):
+def test_a_chain_whose_step_fails_ends_the_wait_for_its_result(node: Node) -> None:
     result = chain(sample.boom.si("first"), sample.add.si(1, 2)).delay()
     with pytest.raises(ValueError, match="first"):
         result.get(timeout=10)
     assert node.door.get(result.id) is None
 
 
-def test_group_is_stored_at_once_and_joined_by_the_caller(node):
+def test_group_is_stored_at_once_and_joined_by_the_caller(node: Node) -> None:
     assert group(sample.add.s(i, i) for i in range(5)).delay().get(timeout=10) == [0, 2, 4, 6, 8]
 
 
@@ -131,7 +137,7 @@ def test_group_is_stored_at_once_and_joined_by_the_caller(node):
     ],
     ids=["chord", "group then task", "chord in a group", "group inside a chain", "chord as a callback"],
 )
-def test_what_needs_a_join_is_refused_before_any_part_is_sent(node, canvas):
+def test_what_needs_a_join_is_refused_before_any_part_is_sent(node: Node, canvas: Any) -> None:
     before = node.ctx.services.store.read(lambda reader: reader.feed_bounds())
     with pytest.raises(CanvasNotSupported) as refused:
         canvas()
@@ -139,14 +145,14 @@ def test_what_needs_a_join_is_refused_before_any_part_is_sent(node, canvas):
     assert node.ctx.services.store.read(lambda reader: reader.feed_bounds()) == before
 
 
-def test_callbacks_and_old_errbacks_are_jobs_of_the_finish(node):
+def test_callbacks_and_old_errbacks_are_jobs_of_the_finish(node: Node) -> None:
     good = sample.add.apply_async((1, 2), link=sample.add.s(10))
     bad = sample.boom.apply_async(link_error=sample.failed_for.s())
     node.ended(good.id)
     node.ended(bad.id)
     children = {}
 
-    def sent():
+    def sent() -> Any:
         from headway.model.commands import ListJobs
 
         page = node.ctx.services.store.read(lambda reader: reader.list_jobs(ListJobs()))
@@ -158,7 +164,7 @@ def test_callbacks_and_old_errbacks_are_jobs_of_the_finish(node):
     assert sample.app.AsyncResult(children[bad.id].id).get(timeout=5) == f"errback of {bad.id}"
 
 
-def test_sends_of_the_body_are_children_stored_at_once(node):
+def test_sends_of_the_body_are_children_stored_at_once(node: Node) -> None:
     trace = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
     result = sample.submits.apply_async((3,), headers={"traceparent": trace})
     ids = result.get(timeout=10)
@@ -168,17 +174,17 @@ def test_sends_of_the_body_are_children_stored_at_once(node):
     assert {job.traceparent for job in jobs} == {trace}
 
 
-def test_get_inside_a_task_works_while_a_slot_is_free(node):
+def test_get_inside_a_task_works_while_a_slot_is_free(node: Node) -> None:
     assert sample.asks.delay(4).get(timeout=20) == 5
 
 
-def test_system_exit_ends_the_attempt_and_not_the_server(node):
+def test_system_exit_ends_the_attempt_and_not_the_server(node: Node) -> None:
     job = node.submit("leaves")
     assert node.ended(job.id).error.code == "task_exited"
     assert sample.add.delay(1, 1).get(timeout=10) == 2
 
 
-def test_a_result_that_cannot_be_stored_fails_and_sends_no_callback(node):
+def test_a_result_that_cannot_be_stored_fails_and_sends_no_callback(node: Node) -> None:
     result = sample.unstorable.apply_async(link=sample.add.si(1, 2))
     job = node.ended(result.id)
     assert (job.state, job.error.code) == (JobState.FAILED, "result_not_serializable")
@@ -186,17 +192,17 @@ def test_a_result_that_cannot_be_stored_fails_and_sends_no_callback(node):
     assert {event.task for event in events} == {"unstorable"}
 
 
-def test_arguments_that_are_not_json_are_refused_at_the_call(node):
+def test_arguments_that_are_not_json_are_refused_at_the_call(node: Node) -> None:
     with pytest.raises(NotSerializable, match="object"):
         sample.add.delay(object(), 1)
 
 
-def test_a_task_that_is_gone_fails_with_a_code(node):
+def test_a_task_that_is_gone_fails_with_a_code(node: Node) -> None:
     catalog = node.ctx.services.catalog
     node.engine.drain(5)
 
     @sample.app.task(name="passing")
-    def passing():
+    def passing() -> Any:
         return 1
 
     job = node.submit("passing")
@@ -206,13 +212,13 @@ def test_a_task_that_is_gone_fails_with_a_code(node):
     assert node.ended(job.id).error.code == "unknown_task"
 
 
-def test_a_chain_into_an_unknown_task_fails_the_step_that_sends_it(node):
+def test_a_chain_into_an_unknown_task_fails_the_step_that_sends_it(node: Node) -> None:
     job = sample.add.apply_async((1, 2), link=sample.app.signature("nobody.knows"))
     ended = node.ended(job.id)
     assert (ended.state, ended.error.code) == (JobState.FAILED, "unknown_task")
 
 
-def test_current_job_says_and_shows(node):
+def test_current_job_says_and_shows(node: Node) -> None:
     job = node.submit("who")
     ended = node.ended(job.id)
     seen = sample.app.AsyncResult(job.id).get()
@@ -222,7 +228,7 @@ def test_current_job_says_and_shows(node):
     assert node.log_lines(job.id) == [("log", "first line"), ("log", "second line")]
 
 
-def test_update_state_is_shown_to_other_readers(node):
+def test_update_state_is_shown_to_other_readers(node: Node) -> None:
     result = sample.states.delay()
     wait_until(lambda: result.state == "HALFWAY", what="the custom state")
     assert result.info == {"percent": 50}
@@ -231,7 +237,7 @@ def test_update_state_is_shown_to_other_readers(node):
     assert result.state == "SUCCESS"
 
 
-def test_forget_removes_the_result_and_says_so(node):
+def test_forget_removes_the_result_and_says_so(node: Node) -> None:
     result = sample.add.delay(1, 2)
     node.ended(result.id)
     result.forget()
@@ -241,7 +247,7 @@ def test_forget_removes_the_result_and_says_so(node):
         again.get(timeout=5)
 
 
-def test_shared_tasks_use_the_attached_application_in_every_thread(node):
+def test_shared_tasks_use_the_attached_application_in_every_thread(node: Node) -> None:
     got = []
     thread = threading.Thread(target=lambda: got.append(sample.shared_add.delay(20, 1).get(timeout=10)))
     thread.start()
@@ -249,7 +255,7 @@ def test_shared_tasks_use_the_attached_application_in_every_thread(node):
     assert got == [21]
 
 
-def test_revoke_before_the_start_means_cancel(node):
+def test_revoke_before_the_start_means_cancel(node: Node) -> None:
     later = sample.add.apply_async((1, 2), countdown=3600)
     later.revoke()
     assert node.door.get(later.id).state is JobState.CANCELLED
@@ -257,7 +263,7 @@ def test_revoke_before_the_start_means_cancel(node):
         later.get(timeout=5)
 
 
-def test_a_running_thread_sees_the_cancel_and_ends_cancelled(node):
+def test_a_running_thread_sees_the_cancel_and_ends_cancelled(node: Node) -> None:
     job = node.submit("until_cancelled")
     assert sample.STARTED.wait(10)
     cancel_job(node.ctx, job.id)
@@ -265,7 +271,7 @@ def test_a_running_thread_sees_the_cancel_and_ends_cancelled(node):
     assert node.engine.status().lost_slots == 0
 
 
-def test_a_deaf_thread_is_given_up_its_slot_lost_and_its_job_held(make_node):
+def test_a_deaf_thread_is_given_up_its_slot_lost_and_its_job_held(make_node: Callable[..., Node]) -> None:
     node = make_node()
     node.start(max_lost_slots=1)
     job = node.submit("wait_open")
@@ -281,7 +287,7 @@ def test_a_deaf_thread_is_given_up_its_slot_lost_and_its_job_held(make_node):
     assert node.ended(job.id).state is JobState.CANCELLED
 
 
-def test_a_timeout_holds_the_retry_until_the_thread_returns(make_node):
+def test_a_timeout_holds_the_retry_until_the_thread_returns(make_node: Callable[..., Node]) -> None:
     node = make_node()
     node.start()
     job = node.submit("wait_open", timeout_seconds=0.2, max_retries=1)
@@ -296,7 +302,7 @@ def test_a_timeout_holds_the_retry_until_the_thread_returns(make_node):
     assert node.outcomes(job.id) == ["timeout", "succeeded"]
 
 
-def test_drain_interrupts_what_does_not_end_and_costs_no_try(make_node):
+def test_drain_interrupts_what_does_not_end_and_costs_no_try(make_node: Callable[..., Node]) -> None:
     node = make_node()
     node.start()
     job = node.submit("wait_open")
@@ -307,7 +313,7 @@ def test_drain_interrupts_what_does_not_end_and_costs_no_try(make_node):
     assert node.outcomes(job.id) == ["interrupted"]
 
 
-def test_a_task_that_never_ends_trying_is_bounded(make_node):
+def test_a_task_that_never_ends_trying_is_bounded(make_node: Callable[..., Node]) -> None:
     node = make_node(limits=Limits(max_attempts=3))
     node.start()
     job = node.submit("boom", max_retries=50)

@@ -19,7 +19,7 @@ def run_script(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False, cwd=folder)
 
 
-def test_a_scripts_task_is_named_for_its_file_and_never_dials(tmp_path):
+def test_a_scripts_task_is_named_for_its_file_and_never_dials(tmp_path: Path) -> None:
     done = run_script(
         tmp_path,
         """
@@ -46,7 +46,7 @@ def test_a_scripts_task_is_named_for_its_file_and_never_dials(tmp_path):
     assert "headway up -A script" in done.stderr
 
 
-def test_a_users_own_application_stays_the_current_one(tmp_path):
+def test_a_users_own_application_stays_the_current_one(tmp_path: Path) -> None:
     done = run_script(
         tmp_path,
         """
@@ -64,18 +64,18 @@ def test_a_users_own_application_stays_the_current_one(tmp_path):
     assert done.stdout.split() == ["mine", "mine", "True"]
 
 
-def test_import_headway_imports_neither_celery_nor_the_rest():
+def test_import_headway_imports_neither_celery_nor_the_rest() -> None:
     code = "import sys, headway; print([m for m in ('celery', 'sqlalchemy', 'fastapi', 'httpx') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_current_job_outside_a_job_says_so():
+def test_current_job_outside_a_job_says_so() -> None:
     with pytest.raises(NoCurrentJob) as error:
         headway.current_job()
     assert error.value.code == "no_current_job"
 
 
-def test_unknown_names_are_attribute_errors():
+def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="no attribute 'attach'"):
         headway.attach  # noqa: B018

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -24,7 +25,7 @@ def load(folder: Path, spec: str, code: str) -> str:
 
 
 @pytest.mark.parametrize("spec", ["proj", "proj:app", "proj.celery", "proj.celery:app"])
-def test_specs_are_understood_as_celery_does(tmp_path, spec):
+def test_specs_are_understood_as_celery_does(tmp_path: Path, spec: Any) -> None:
     package = tmp_path / "proj"
     package.mkdir()
     (package / "__init__.py").write_text("from proj.celery import app\n")
@@ -33,12 +34,12 @@ def test_specs_are_understood_as_celery_does(tmp_path, spec):
     assert load(tmp_path, spec, "print([n for n in app.tasks if n.startswith('proj')])") == "['proj.tasks.f']"
 
 
-def test_a_script_of_headway_tasks_needs_no_application(tmp_path):
+def test_a_script_of_headway_tasks_needs_no_application(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("import headway\n@headway.task\ndef hello(name): return name\n")
     assert load(tmp_path, "script", "print(app.main, 'script.hello' in app.tasks)") == "headway True"
 
 
-def test_a_django_project_is_set_up_and_its_tasks_found(tmp_path):
+def test_a_django_project_is_set_up_and_its_tasks_found(tmp_path: Path) -> None:
     (tmp_path / "site_settings.py").write_text("SECRET_KEY='x'\nINSTALLED_APPS=['shop']\nUSE_TZ=True\n")
     (tmp_path / "site_app.py").write_text(
         "import os\nos.environ['DJANGO_SETTINGS_MODULE']='site_settings'\nfrom celery import Celery\n"
@@ -60,7 +61,9 @@ def test_a_django_project_is_set_up_and_its_tasks_found(tmp_path):
         ("app = 5", "not a Celery application"),
     ],
 )
-def test_what_cannot_be_loaded_says_why(tmp_path, monkeypatch, text, reason):
+def test_what_cannot_be_loaded_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: Any, reason: Any
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     name = f"broken_{abs(hash(text))}"
@@ -69,12 +72,12 @@ def test_what_cannot_be_loaded_says_why(tmp_path, monkeypatch, text, reason):
         load_app(name)
 
 
-def test_a_broker_counts_only_when_somebody_named_it(monkeypatch):
+def test_a_broker_counts_only_when_somebody_named_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert configured_broker(Celery("a", set_as_current=False)) is None
     assert configured_broker(Celery("a", broker="memory://", set_as_current=False)) is None
     assert configured_broker(Celery("a", broker="redis://db/1", set_as_current=False)) == "redis://db/1"
     by_conf = Celery("a", set_as_current=False)
-    by_conf.conf.broker_url = "amqp://mq//"
+    by_conf.conf.update(broker_url="amqp://mq//")
     assert configured_broker(by_conf) == "amqp://mq//"
     by_object = Celery("a", set_as_current=False)
     by_object.config_from_object({"broker_url": ["redis://one", "redis://two"]})
@@ -86,31 +89,31 @@ def test_a_broker_counts_only_when_somebody_named_it(monkeypatch):
     assert configured_broker(Celery("a", set_as_current=False)) == "redis://env"
 
 
-def test_an_eager_application_is_refused():
+def test_an_eager_application_is_refused() -> None:
     app = Celery("a", set_as_current=False)
     app.conf.task_always_eager = True
     with pytest.raises(EagerModeRefused):
         attach(app, lambda: pytest.fail("the door is not opened for it"))
 
 
-def test_the_catalog_tells_what_a_task_says_of_itself():
+def test_the_catalog_tells_what_a_task_says_of_itself() -> None:
     app = Celery("a", set_as_current=False)
     app.conf.task_routes = {"routed": {"queue": "far"}}
 
     @app.task(name="plain", bind=True)
-    def plain(self, a, b=1, *, c=2):
+    def plain(self: Any, a: Any, b: Any = 1, *, c: Any = 2) -> Any:
         """Nothing."""
 
     @app.task(name="routed", priority=4, time_limit=30)
-    def routed():
+    def routed() -> Any:
         """Nothing."""
 
     @app.task(name="own", queue="mine", timeout=5, isolation="process", job_retries=2, job_backoff=Backoff("fixed"))
-    def own():
+    def own() -> Any:
         """Nothing."""
 
     @app.task(name="untyped", typing=False)
-    def untyped(a):
+    def untyped(a: Any) -> Any:
         """Nothing."""
 
     catalog = AppCatalog(app)

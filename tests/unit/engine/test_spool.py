@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -42,46 +43,50 @@ class Door:
         return FinishAnswer(None)
 
 
-def spool_of(tmp_path, finishes: Sequence[Finish]) -> Spool:
+def offer(spool: Spool, door: Door) -> int:
+    return offer_spooled(spool, door)  # type: ignore[arg-type] # of the port, only `finish` is called
+
+
+def spool_of(tmp_path: Path, finishes: Sequence[Finish]) -> Spool:
     spool = Spool(tmp_path / "spool")
     for finish in finishes:
         spool.put(finish)
     return spool
 
 
-def test_a_finish_comes_back_from_disk_as_it_was(tmp_path):
+def test_a_finish_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
     spool_of(tmp_path, [FULL])
     assert Spool(tmp_path / "spool").waiting() == [FULL]
 
 
-def test_answered_finishes_leave_the_disk(tmp_path):
+def test_answered_finishes_leave_the_disk(tmp_path: Path) -> None:
     spool, door = spool_of(tmp_path, [FULL, Finish("b", 1, AttemptOutcome.SUCCEEDED, "1")]), Door()
-    assert offer_spooled(spool, door) == 2
+    assert offer(spool, door) == 2
     assert {finish.job_id for finish in door.told} == {"an/odd id", "b"}
     assert len(spool) == 0
 
 
-def test_what_the_store_did_not_answer_stays(tmp_path):
+def test_what_the_store_did_not_answer_stays(tmp_path: Path) -> None:
     spool = spool_of(tmp_path, [FULL])
     with pytest.raises(StoreUnavailable):
-        offer_spooled(spool, Door(StoreUnavailable("away")))
+        offer(spool, Door(StoreUnavailable("away")))
     assert spool.waiting() == [FULL]
 
 
-def test_what_the_door_refuses_for_good_is_not_offered_for_ever(tmp_path):
+def test_what_the_door_refuses_for_good_is_not_offered_for_ever(tmp_path: Path) -> None:
     spool = spool_of(tmp_path, [FULL])
-    assert offer_spooled(spool, Door(JobNotFound("gone"))) == 1
+    assert offer(spool, Door(JobNotFound("gone"))) == 1
     assert len(spool) == 0
 
 
-def test_a_damaged_file_is_set_aside_and_the_others_are_read(tmp_path):
+def test_a_damaged_file_is_set_aside_and_the_others_are_read(tmp_path: Path) -> None:
     spool = spool_of(tmp_path, [FULL])
     (tmp_path / "spool" / "half.json").write_text('{"format": 1, "fin')
     assert spool.waiting() == [FULL]
     assert (tmp_path / "spool" / "half.bad").exists()
 
 
-def test_a_crash_between_write_and_rename_leaves_nothing_half(tmp_path):
+def test_a_crash_between_write_and_rename_leaves_nothing_half(tmp_path: Path) -> None:
     spool = spool_of(tmp_path, [FULL])
     (tmp_path / "spool" / "x.part").write_text(json.dumps({"finish": {}}))
     assert spool.waiting() == [FULL]

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from headway.engine.embedded.attach import attach
-from headway.engine.embedded.children import ChildSlot, children_folder
+from headway.engine.embedded.children import ChildSlot
 from headway.engine.embedded.loader import send_worker_init, send_worker_shutdown
 from headway.engine.embedded.monitor import Monitor
+from headway.engine.embedded.processes import children_folder
 from headway.engine.embedded.settings import EngineSettings, EngineStatus
 from headway.engine.embedded.slots import Slots
 from headway.engine.embedded.spool import Spool, offer_spooled
