@@ -52,6 +52,7 @@ class Node:
             AppCatalog(sample.app),
             limits or Limits(),
         )
+        self.catalog = services.catalog
         self.ctx = Context(services, Actor("local:0", Role.ADMIN))
         facts = {"host": "here", "pid": os.getpid(), "slots": 2, "version": "0"}
         self.store.write(lambda tx: tx.register_worker(WORKER, facts))
@@ -69,7 +70,7 @@ class Node:
         } | changes
         return EngineSettings(self.folder / "spool", self.folder / "children", **values)
 
-    def start(self, door: Any = None, **changes: Any) -> EmbeddedEngine:
+    def start(self, door: Any = None, **changes: Any) -> Any:
         self.engine = EmbeddedEngine(
             door or self.door,
             sample.app,

@@ -23,7 +23,7 @@ from tests.waiting import wait_until
 sample: Any = sample_tasks
 
 
-def process(node: Node, task: Any, *args, **options) -> Any:
+def process(node: Node, task: Any, *args: Any, **options: Any) -> Any:
     return node.submit(task, *args, isolation="process", **options)
 
 

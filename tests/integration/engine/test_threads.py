@@ -108,7 +108,7 @@ def test_replace_by_a_chain_is_refused_and_nothing_is_sent(node: Node) -> None:
 
 
 def test_chain_runs_step_by_step_under_one_root(node: Node) -> None:
-    result = chain(sample.add.s(1, 2), sample.add.s(10), sample.add.s(100)).delay()
+    result: Any = chain(sample.add.s(1, 2), sample.add.s(10), sample.add.s(100)).delay()
     assert result.get(timeout=10) == 113
     last = node.door.get(result.id)
     assert last.root_id == result.parent.parent.id
@@ -198,7 +198,8 @@ def test_arguments_that_are_not_json_are_refused_at_the_call(node: Node) -> None
 
 
 def test_a_task_that_is_gone_fails_with_a_code(node: Node) -> None:
-    catalog = node.ctx.services.catalog
+    catalog = node.catalog
+    assert catalog is not None
     node.engine.drain(5)
 
     @sample.app.task(name="passing")
