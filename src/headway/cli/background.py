@@ -63,9 +63,9 @@ class Server:
 @contextmanager
 def serving(settings: Settings) -> Iterator[Server]:
     """The owner of the data directory if one lives and serves; else a ``headway up`` that ends with the block."""
-    from headway import bootstrap
+    from headway.bootstrap import read_owner
 
-    owner = bootstrap.read_owner(settings.data_dir)
+    owner = read_owner(settings.data_dir)
     if owner is not None and owner.url:
         yield Server(owner.url, owner.token)
         return
@@ -75,7 +75,7 @@ def serving(settings: Settings) -> Iterator[Server]:
     try:
         url = _ready(process)
         screen.say(f"Headway is ready at {url}")
-        owner = bootstrap.read_owner(settings.data_dir)
+        owner = read_owner(settings.data_dir)
         yield Server(url, owner.token if owner else settings.api_key, process)
     finally:
         _end(process)

@@ -76,9 +76,9 @@ def sqlite(settings: Settings) -> Iterator[Finding]:
     """The SQLite that Python was built with."""
     if settings.on_postgres:
         return
-    from headway import bootstrap
+    from headway.bootstrap import sqlite_version
 
-    text = bootstrap.sqlite_version()
+    text = sqlite_version()
     if tuple(int(part) for part in text.split(".")[:2]) < _LEAST_SQLITE:
         yield Finding("sqlite", Level.ERROR, f"SQLite {text}, 3.35 is needed", "Use a newer Python, or Postgres.")
     else:
@@ -87,7 +87,7 @@ def sqlite(settings: Settings) -> Iterator[Finding]:
 
 def data_directory(settings: Settings) -> Iterator[Finding]:
     """Whether the data directory can be written, is local and has space."""
-    from headway import bootstrap
+    from headway.bootstrap import file_system, prepare_directory
 
     folder = settings.data_dir
     if not folder.exists():
@@ -103,7 +103,7 @@ def data_directory(settings: Settings) -> Iterator[Finding]:
             yield Finding("data directory", Level.OK, f"{folder} does not exist yet; `headway up` makes it")
         return
     try:
-        bootstrap.prepare_directory(folder)
+        prepare_directory(folder)
         yield _clock_of(folder)
     except HeadwayError as error:
         yield Finding("data directory", Level.ERROR, error.message, error.hint)
@@ -116,7 +116,7 @@ def data_directory(settings: Settings) -> Iterator[Finding]:
             "Free space, or choose another directory with --data-dir.",
         )
         return
-    kind = bootstrap.file_system(folder)
+    kind = file_system(folder)
     yield Finding("data directory", Level.OK, f"{folder} is writable{f', on {kind}' if kind else ''}")
     yield _space(folder)
 
@@ -145,10 +145,10 @@ def _clock_of(folder: Path) -> Finding:
 
 def owner_and_server(settings: Settings) -> Iterator[Finding]:
     """Who owns the data directory, and whether it serves and is ready."""
-    from headway import bootstrap
+    from headway.bootstrap import read_owner
 
     try:
-        owner = bootstrap.read_owner(settings.data_dir)
+        owner = read_owner(settings.data_dir)
     except HeadwayError as error:
         yield Finding("owner", Level.ERROR, error.message, error.hint)
         return
@@ -182,14 +182,14 @@ def _ready(url: str, key: str) -> Iterator[Finding]:
 
 def database(settings: Settings) -> Iterator[Finding]:
     """Whether the database answers and has the expected version."""
-    from headway import bootstrap
+    from headway.bootstrap import db_check
 
     file = settings.registry_file
     if file is not None and not file.exists():
         yield Finding("database", Level.OK, f"{file} does not exist yet; `headway up` makes it")
         return
     try:
-        state = bootstrap.db_check(settings)
+        state = db_check(settings)
     except HeadwayError as error:
         yield Finding("database", Level.ERROR, error.message, error.hint)
         return

@@ -19,9 +19,9 @@ def upgrade(as_json: Json = False, data_dir: DataDir = None) -> None:
     """Bring the database to the version that this Headway expects. Back it up first."""
     settings = settings_for(data_dir)
     quiet_logs()
-    from headway import bootstrap
+    from headway.bootstrap import db_upgrade
 
-    state = bootstrap.db_upgrade(settings)
+    state = db_upgrade(settings)
     if as_json:
         screen.show_json({"database": settings.registry_label, "version": state.found, "expected": state.expected})
     else:
@@ -33,9 +33,9 @@ def check(as_json: Json = False, data_dir: DataDir = None) -> None:
     """Check that the database answers, is whole and has the expected version; exits 1 if not."""
     settings = settings_for(data_dir)
     quiet_logs()
-    from headway import bootstrap
+    from headway.bootstrap import db_check
 
-    state = bootstrap.db_check(settings)
+    state = db_check(settings)
     if as_json:
         screen.show_json({"database": settings.registry_label, "version": state.found, "expected": state.expected})
     else:
@@ -47,9 +47,9 @@ def run(as_json: Json = False, data_dir: DataDir = None) -> None:
     """Remove what ended longer ago than JOB_RETENTION_SECONDS, now. A running Headway does it by itself."""
     settings = settings_for(data_dir)
     quiet_logs()
-    from headway import bootstrap
+    from headway.bootstrap import retention_run
 
-    report = dataclasses.asdict(bootstrap.retention_run(settings))
+    report = dataclasses.asdict(retention_run(settings))
     if as_json:
         screen.show_json(report)
     else:

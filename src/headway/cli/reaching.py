@@ -32,9 +32,9 @@ def jobs_api(data_dir: str | None, url: str | None, api_key: str | None) -> Jobs
 
         return Client(url, api_key or settings.api_key)
     quiet_logs()
-    from headway import bootstrap
+    from headway.bootstrap import reach
 
-    api: JobsApi = bootstrap.reach(settings)
+    api: JobsApi = reach(settings)
     return api
 
 

@@ -50,9 +50,7 @@ def up(
         taken = listener.getsockname()[1]
         if port and taken != port:
             screen.note(f"Port {port} is taken; using {taken}.")
-        from headway import bootstrap
+        from headway.bootstrap import up as supervise
 
-        code = bootstrap.up(
-            settings, app=app, engine_chosen=engine_chosen, listener=listener, url=url_of(host, listener)
-        )
+        code = supervise(settings, app=app, engine_chosen=engine_chosen, listener=listener, url=url_of(host, listener))
     raise typer.Exit(code)

@@ -6,19 +6,19 @@ import json
 import time
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import quote
 
 import httpx
 
 from headway.client.api import Attempts, JobIds, Lines, StreamEvent
+from headway.client.link import Link, json_object
 from headway.client.moments import as_micros
 from headway.client.problems import error_of
 from headway.client.sse import messages
-from headway.client.wire import attempt_from, dump, filters, job_from, line_from, submission_json
+from headway.client.wire import attempt_from, filters, job_from, line_from, submission_json
 from headway.model.commands import ListJobs, SubmitJob
 from headway.model.errors import (
-    InvalidRequest,
     JobHasNoResult,
     ResultNotReady,
     ServerUnreachable,
@@ -31,12 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-_TRIES: Final = 5
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 _STREAM_SILENCE: Final = 60.0
 """Seconds without even a comment after which a stream counts as dead."""
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _ENDS: Final = frozenset(state.value for state in TERMINAL_STATES)
 
 
@@ -60,26 +58,13 @@ class Client:
         patience: float = 60.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise InvalidRequest(
-                f"Expected the URL of a server, got {url!r}.", hint="For example http://127.0.0.1:8000."
-            )
-        self._url = url.rstrip("/")
+        self._link = Link(url, key, timeout, transport)
         self._patience = patience
-        self._http = httpx.Client(
-            base_url=self._url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=timeout,
-            transport=transport,
-            # A proxy of the environment must not be asked for what runs on this machine.
-            trust_env=parts.hostname not in _LOOPBACK,
-        )
 
     @property
     def where(self) -> str:
         """The server's URL."""
-        return self._url
+        return self._link.url
 
     @property
     def runs_jobs(self) -> bool:
@@ -87,7 +72,7 @@ class Client:
         return True
 
     def __repr__(self) -> str:
-        return f"Client({self._url!r})"
+        return f"Client({self._link.url!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +82,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._link.http.close()
 
     # ------------------------------------------------------------------------------------------------ verbs
 
@@ -163,7 +148,9 @@ class Client:
     def send(self, command: SubmitJob) -> Job:
         """Accept a command as it is; the same promises as ``submit``."""
         key = command.idempotency_key or uuid.uuid4().hex
-        body = self._ask("POST", "/jobs", body=submission_json(command), headers={"Idempotency-Key": key}, safe=True)
+        body = self._link.ask(
+            "POST", "/jobs", body=submission_json(command), headers={"Idempotency-Key": key}, safe=True
+        )
         return job_from(body)
 
     def submit_batch(self, commands: Sequence[SubmitJob]) -> JobIds:
@@ -171,16 +158,16 @@ class Client:
 
         A batch carries no idempotency key: after ``ServerUnreachable`` it may have been accepted.
         """
-        body = self._ask("POST", "/jobs/batch", body={"jobs": [submission_json(command) for command in commands]})
+        body = self._link.ask("POST", "/jobs/batch", body={"jobs": [submission_json(command) for command in commands]})
         return [str(job_id) for job_id in body["job_ids"]]
 
     def get(self, job_id: str) -> Job:
         """The job as it is now; ``JobNotFound``."""
-        return job_from(self._ask("GET", _path(job_id), safe=True))
+        return job_from(self._link.ask("GET", _path(job_id), safe=True))
 
     def page(self, query: ListJobs) -> Page[Job]:
         """One page of jobs, newest first; ``next_cursor`` goes into the next query."""
-        body = self._ask("GET", "/jobs", params=filters(query), safe=True)
+        body = self._link.ask("GET", "/jobs", params=filters(query), safe=True)
         return Page([job_from(item) for item in body["items"]], body.get("next_cursor"))
 
     def list(
@@ -226,7 +213,7 @@ class Client:
 
     def cancel(self, job_id: str, reason: str = "") -> Job:
         """Ask that the job stop; ``TransitionConflict`` when it has ended."""
-        return job_from(self._ask("POST", _path(job_id, "cancel"), body={"reason": reason} if reason else {}))
+        return job_from(self._link.ask("POST", _path(job_id, "cancel"), body={"reason": reason} if reason else {}))
 
     def rerun(self, job_id: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None) -> Job:
         """Run it again as a new job (``retry_of`` names the old one), with other arguments where given."""
@@ -235,25 +222,27 @@ class Client:
             body["args"] = [*args]
         if kwargs is not None:
             body["kwargs"] = dict(kwargs)
-        return job_from(self._ask("POST", _path(job_id, "rerun"), body=body))
+        return job_from(self._link.ask("POST", _path(job_id, "rerun"), body=body))
 
     def attempts(self, job_id: str) -> Attempts:
         """All attempts, oldest first."""
-        return [attempt_from(job_id, item) for item in _items(self._ask("GET", _path(job_id, "attempts"), safe=True))]
+        return [
+            attempt_from(job_id, item) for item in _items(self._link.ask("GET", _path(job_id, "attempts"), safe=True))
+        ]
 
     def logs(self, job_id: str, after: int = 0, limit: int = 1000) -> Lines:
         """Lines of the log with an id above ``after``, oldest first."""
-        body = self._ask("GET", _path(job_id, "logs"), params={"after": after, "limit": limit}, safe=True)
+        body = self._link.ask("GET", _path(job_id, "logs"), params={"after": after, "limit": limit}, safe=True)
         return [line_from(job_id, item) for item in _items(body)]
 
     def result(self, job_id: str) -> Any:
         """The result; ``ResultNotReady`` (409), ``JobHasNoResult``, ``ResultGone`` (410)."""
-        return self._ask("GET", _path(job_id, "result"), safe=True)["result"]
+        return self._link.ask("GET", _path(job_id, "result"), safe=True)["result"]
 
     def ready(self) -> dict[str, Any]:
         """What the server says of each of its parts (``/ready``), also when it is not ready."""
-        answer = self._request("GET", "/ready", safe=True)
-        body = _json_object(answer)
+        answer = self._link.request("GET", "/ready", safe=True)
+        body = json_object(answer)
         if body is None or (answer.is_error and "code" in body and "status" not in body):
             raise error_of(answer.status_code, body, answer.text)
         return body
@@ -267,7 +256,7 @@ class Client:
 
     def call(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """One request that may be repeated, to a path under ``/api/v1``; its JSON object."""
-        return self._ask(method, path, body=body, safe=True)
+        return self._link.ask(method, path, body=body, safe=True)
 
     # ----------------------------------------------------------------------------------------------- streams
 
@@ -324,7 +313,7 @@ class Client:
                 now = time.monotonic()
                 lost_at = now if lost_at is None else lost_at
                 if now - lost_at > self._patience:
-                    self._unreachable(error)
+                    self._link.unreachable(error)
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -332,14 +321,16 @@ class Client:
         silence = _STREAM_SILENCE
         if deadline is not None:
             silence = max(0.05, min(silence, deadline - time.monotonic()))
-        timeout = httpx.Timeout(self._http.timeout.connect, read=silence)
+        timeout = httpx.Timeout(self._link.http.timeout.connect, read=silence)
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
-        with self._http.stream("GET", f"/api/v1{_path(job_id, 'events')}", headers=headers, timeout=timeout) as answer:
+        with self._link.http.stream(
+            "GET", f"/api/v1{_path(job_id, 'events')}", headers=headers, timeout=timeout
+        ) as answer:
             if answer.is_error:
                 answer.read()
                 if answer.status_code in {502, 503, 504}:
-                    raise ServerUnreachable(f"{self._url} answered {answer.status_code}.")
-                raise error_of(answer.status_code, _json_object(answer), answer.text)
+                    raise ServerUnreachable(f"{self._link.url} answered {answer.status_code}.")
+                raise error_of(answer.status_code, json_object(answer), answer.text)
             for message in messages(answer.iter_lines()):
                 data = json.loads(message.data)
                 # The parser's id is the last one of the stream; an event of its own has it only when it is new.
@@ -349,52 +340,6 @@ class Client:
                 if deadline is not None and time.monotonic() >= deadline:
                     return
 
-    # ---------------------------------------------------------------------------------------------- requests
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Any] | None = None,
-        params: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        safe: bool = False,
-    ) -> dict[str, Any]:
-        """One request of the API and its JSON object; ``safe`` ones may be sent again after a lost connection."""
-        answer = self._request(method, f"/api/v1{path}", body=body, params=params, headers=headers, safe=safe)
-        found = _json_object(answer)
-        if answer.is_error or found is None:
-            raise error_of(answer.status_code, found if answer.is_error else None, answer.text)
-        return found
-
-    def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Any] | None = None,
-        params: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        safe: bool = False,
-    ) -> httpx.Response:
-        content = None if body is None else dump(body)
-        sent = {**(headers or {}), **({"Content-Type": "application/json"} if body is not None else {})}
-        pause = _FIRST_PAUSE
-        for left in reversed(range(_TRIES)):
-            try:
-                return self._http.request(method, path, content=content, params=params, headers=sent)
-            except httpx.TransportError as error:
-                # A connection that was never made carried nothing: that may always be tried again.
-                if not left or not (safe or isinstance(error, httpx.ConnectError)):
-                    self._unreachable(error)
-            time.sleep(pause)
-            pause *= 2
-        raise AssertionError("unreachable")
-
-    def _unreachable(self, error: Exception) -> NoReturn:
-        raise ServerUnreachable(f"{self._url} did not answer: {str(error) or type(error).__name__}.") from error
-
 
 def _path(job_id: str, what: str = "") -> str:
     return f"/jobs/{quote(job_id, safe='')}{'/' + what if what else ''}"
@@ -403,11 +348,3 @@ def _path(job_id: str, what: str = "") -> str:
 def _items(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     items: Sequence[Mapping[str, Any]] = body["items"]
     return items
-
-
-def _json_object(answer: httpx.Response) -> dict[str, Any] | None:
-    try:
-        found = answer.json()
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None

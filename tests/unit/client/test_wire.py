@@ -69,6 +69,7 @@ def a_job(**changes: Any) -> Job:
         kwargs={"x": [2]},
         has_result=False,
         result_removed_at=None,
+        retries_used=1,
     )
     return dataclasses.replace(job, **changes)
 
