@@ -91,9 +91,9 @@ class Statements:
         )  # fmt: skip
         self.lapsed = prepare(lapsed.with_for_update(skip_locked=True) if facts.skip_locked else lapsed)
         self.release = prepare(
-            sa.update(jobs).values(held_by=None).where(jobs.c.id == _p("job_id"), jobs.c.held_by.is_not(None))
+            sa.update(jobs).values(held_by=sa.null()).where(jobs.c.id == _p("job_id"), jobs.c.held_by.is_not(None))
         )
-        self.release_all = prepare(sa.update(jobs).values(held_by=None).where(jobs.c.held_by == _p("worker")))
+        self.release_all = prepare(sa.update(jobs).values(held_by=sa.null()).where(jobs.c.held_by == _p("worker")))
         self.retire_worker = prepare(
             sa.update(workers).values(stopped_at=_p("now", sa.BigInteger)).where(
                 workers.c.id == _p("worker"), workers.c.stopped_at.is_(None)
@@ -115,7 +115,7 @@ class Statements:
         self.result_ref = prepare(sa.select(jobs.c.result_blob).where(jobs.c.id == _p("job_id")))
         self.clear_result = prepare(
             sa.update(jobs)
-            .values(result=None, result_blob=None, result_removed_at=_p("now", sa.BigInteger))
+            .values(result=sa.null(), result_blob=sa.null(), result_removed_at=_p("now", sa.BigInteger))
             .where(jobs.c.id == _p("job_id"))
         )
         self.change_session = prepare(
