@@ -6,9 +6,13 @@ The public names are imported when they are first used, so that ``import headway
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+# Type checkers take this name for true; importing `typing` would be most of what `import headway` costs.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from headway.bootstrap import connect
     from headway.client import Client
     from headway.engine.current import CurrentJob, current_job
@@ -27,7 +31,7 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _PLACES:
         raise AttributeError(f"module 'headway' has no attribute {name!r}")
     value = getattr(importlib.import_module(_PLACES[name]), name)
