@@ -4,6 +4,8 @@
 set -eu
 
 headway=${HEADWAY_BIN:-.venv/bin/headway}
+# Not a setting of Headway, which refuses unknown ones.
+unset HEADWAY_BIN
 log=$(mktemp "${TMPDIR:-/tmp}/headway-up.XXXXXX")
 pipe="$log.pipe"
 mkfifo "$pipe"

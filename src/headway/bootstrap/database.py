@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headway.config import Settings
 from headway.model.errors import DataDirectoryUnusable, HeadwayError, StoreUnavailable
@@ -19,8 +19,6 @@ from headway.store.owner import Ownership, claim_directory, prepare_directory
 from headway.system import SystemClock, SystemIds
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Engine
-
     from headway.ports.catalog import TaskCatalog
     from headway.store.schema import SchemaState
 
@@ -86,7 +84,7 @@ def _open_sqlite(settings: Settings, owned: Ownership | None, upgrade: bool) -> 
 def _open_postgres(settings: Settings, owned: Ownership | None, upgrade: bool) -> Opened:
     from headway.store.dbblobs import DatabaseBlobs
     from headway.store.postgres import conninfo, open_postgres, postgres_engine
-    from headway.store.signals import PostgresSignal
+    from headway.store.postgres_signals import PostgresSignal
 
     url = settings.registry_url
     with _engine(settings) as engine:
@@ -96,7 +94,7 @@ def _open_postgres(settings: Settings, owned: Ownership | None, upgrade: bool) -
     return Opened(open_postgres(url, clock=SystemClock(), signal=signal), blobs, signal, owned)
 
 
-def _ready(engine: Engine, *, upgrade: bool) -> None:
+def _ready(engine: Any, *, upgrade: bool) -> None:
     from headway.store.schema import check_schema, schema_state, upgrade_schema
 
     with engine.connect() as connection:
@@ -107,7 +105,7 @@ def _ready(engine: Engine, *, upgrade: bool) -> None:
 
 
 @contextmanager
-def _engine(settings: Settings) -> Iterator[Engine]:
+def _engine(settings: Settings) -> Iterator[Any]:
     """A short-lived engine for schema work; a driver's exception comes out as ours."""
     if settings.on_postgres:
         from headway.store.postgres import postgres_engine, translate
@@ -192,9 +190,16 @@ def db_check(settings: Settings) -> SchemaState:
 
 
 def retention_run(settings: Settings) -> RetentionReport:
-    """Apply retention now. Where a server owns the directory it is refused: that server does it by itself."""
+    """Apply retention now: by the server that owns the data directory, else here."""
     from headway.bootstrap.reaching import local_actor
+    from headway.store.owner import read_owner
 
+    owner = read_owner(settings.data_dir)
+    if owner is not None and owner.url is not None:
+        from headway.client import Client
+
+        with Client(owner.url, owner.token) as client:
+            return RetentionReport(**client.call("POST", "/retention/run", {}))
     opened = open_store(settings, own=False, upgrade=False)
     try:
         return run_retention(Context(services_of(opened, settings, None), local_actor()))
@@ -204,6 +209,6 @@ def retention_run(settings: Settings) -> RetentionReport:
 
 def sqlite_version() -> str:
     """The version of SQLite that Python was built with."""
-    import sqlite3
+    from headway.store.sqlite import library_version
 
-    return sqlite3.sqlite_version
+    return library_version()

@@ -25,7 +25,7 @@ from headway.engine.embedded.orphans import reap_orphans
 from headway.engine.embedded.settings import EngineSettings
 from headway.engine.embedded.spool import Spool, offer_spooled
 from headway.feed import FeedTailer
-from headway.http import sending
+from headway.http import sending, upkeep
 from headway.http.app import HttpParts, create_http_app
 from headway.http.health import Part, PartStatus
 from headway.http.security import SecuritySettings
@@ -40,7 +40,6 @@ from headway.service import Context, Services, StoreJobDoor, rescue_lapsed, syst
 from headway.service.upkeep import register_worker, retire_worker
 
 if TYPE_CHECKING:
-    from celery import Celery
     from fastapi import FastAPI
 
 log = structlog.get_logger("headway.node")
@@ -115,7 +114,7 @@ def worker_context(services: Services, worker_id: str) -> Context:
     return Context(services, Actor(f"worker:{worker_id}", Role.OPERATOR))
 
 
-def load_application(app_spec: str | None, *, engine_chosen: bool) -> Celery:
+def load_application(app_spec: str | None, *, engine_chosen: bool) -> Any:
     """The application of ``-A``.
 
     Raises:
@@ -225,6 +224,7 @@ def web_application(
             version=version,
             routers=[
                 sending.router,
+                upkeep.router,
                 console_router(node.tailer, version=version),
                 *work.routers(node.services, settings),
             ],

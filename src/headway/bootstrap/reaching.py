@@ -17,8 +17,8 @@ from headway.model.errors import DataDirectoryInUse
 from headway.store.owner import read_owner
 
 if TYPE_CHECKING:
-    from headway.client.api import JobsApi
     from headway.bootstrap.database import Opened
+    from headway.client.api import JobsApi
     from headway.client.door import RemoteDoor
     from headway.ports.jobdoor import JobDoor
     from headway.service import StoreJobDoor

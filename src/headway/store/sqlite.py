@@ -22,6 +22,11 @@ MIN_VERSION = (3, 35, 0)
 _READERS = 8
 
 
+def library_version() -> str:
+    """The version of SQLite that Python was built with."""
+    return sqlite3.sqlite_version
+
+
 def open_sqlite(path: Path, *, clock: Clock, signal: Signal) -> SqlStore:
     """Open the registry file. The caller owns the data directory and has checked the schema."""
     return SqlStore(
