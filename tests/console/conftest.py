@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.acceptance.http_node import HttpNode
-from tests import conftest
+from tests.required import skip_or_fail
 
 
 def _chromium() -> str | None:
@@ -21,7 +21,7 @@ def _chromium() -> str | None:
 def browser() -> Iterator[Browser]:
     path = _chromium()
     if path is None:
-        conftest.skip_or_fail("no Chromium on the PATH (Debian: apt-get install chromium)")
+        skip_or_fail("no Chromium on the PATH (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser
@@ -34,6 +34,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpNode]:
         yield node
 
 
+# A loaded machine needs a moment for a new renderer; a page that never comes live still fails.
+expect.set_options(timeout=15_000)
 OpenPage = Callable[..., Page]
 
 

@@ -86,8 +86,8 @@ def test_a_result_with_a_plot_and_pk_parameters_is_shown(open_page: OpenPage, no
     image = page.locator(".plot img")
     expect(image).to_have_attribute("src", "/static/favicon.svg")
     assert image.evaluate("image => image.complete && image.naturalWidth > 0")
-    expect(page.locator("table caption")).to_have_text("PK parameters")
-    expect(page.locator("table:has(caption) tbody tr")).to_have_text(["plasmacmax23.1ug/L", "plasmatmax1.5h"])
+    expect(page.locator("table caption")).to_have_text("PK parameters · plasma")
+    expect(page.locator("table:has(caption) tbody tr")).to_have_text(["cmax23.1ug/L", "tmax1.5h"])
     expect(page.locator(".plot a")).to_have_count(1)
 
 

@@ -82,6 +82,7 @@ class Table:
     columns: list[str]
     rows: list[list[str]]
     numeric: list[bool]
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +134,15 @@ def _pk_table(value: Any) -> Table | None:
     rows = _pk_rows(value) if isinstance(value, Mapping) else []
     if not rows:
         return None
+    of = {row.get("output") for row in rows}
     columns = list(dict.fromkeys(str(name) for row in rows for name in row))
+    title = ""
+    if len(of) == 1 and "output" in columns:
+        # One output: said once above the table, not on every row.
+        title = str(next(iter(of)) or "")
+        columns.remove("output")
     numeric = [all(isinstance(row.get(name), int | float | None) for row in rows) for name in columns]
-    return Table(columns, [[_cell(row.get(name)) for name in columns] for row in rows], numeric)
+    return Table(columns, [[_cell(row.get(name)) for name in columns] for row in rows], numeric, title)
 
 
 def _pk_rows(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
