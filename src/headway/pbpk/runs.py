@@ -45,12 +45,14 @@ DEFAULT_POINTS = 241
 MAX_VALUES = 200_000
 MAX_POPULATION_VALUES = 50_000
 
+#: Least and most individuals of a chunk.
+SMALLEST_CHUNK = 10
+LARGEST_CHUNK = 500
+
 #: Most worker processes of one population.
 MAX_WORKERS = 1024
 
-_CHUNKS = 2000
 _PROBLEMS = 10
-_LARGEST_CHUNK = 500
 _PROGRESS_SECONDS = 0.25
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -123,10 +125,8 @@ def describe_model(request: RunRequest, where: Places) -> dict[str, Any]:
 def _with_problems(error: errors.InvalidModel) -> errors.InvalidModel:
     """The findings in the message: of a job's error, code, message and hint are kept."""
     found = [f"line {item['line']}: {item['message']}" for item in error.details.get("problems", ())]
-    if len(found) < 2:
-        return error
     more = [f"and {len(found) - _PROBLEMS} more"] if len(found) > _PROBLEMS else []
-    text = f"The model is not valid SBML: {'; '.join([*found[:_PROBLEMS], *more])}"
+    text = f"The model is not valid SBML: {'; '.join([*found[:_PROBLEMS], *more])}" if len(found) > 1 else error.message
     return errors.InvalidModel(text, hint="Correct the file and load it again.", **error.details)
 
 
@@ -184,8 +184,12 @@ def run_population(
 
 
 def chunk_size(size: int) -> int:
-    """Individuals per chunk: not too many files, and a chunk that takes a second at most."""
-    return min(_LARGEST_CHUNK, max(CHUNK_SIZE, math.ceil(size / _CHUNKS)))
+    """Individuals per chunk, by the population's size alone, so that a recovered run finds its chunks again.
+
+    Small populations still move their progress and use every worker, large ones have not too many files, and no
+    chunk takes much longer than a second.
+    """
+    return max(SMALLEST_CHUNK, min(CHUNK_SIZE, math.ceil(size / 32)), min(LARGEST_CHUNK, math.ceil(size / 2000)))
 
 
 def _simulate(

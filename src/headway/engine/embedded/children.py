@@ -60,6 +60,10 @@ class ChildSlot:
         run.in_child = True
         try:
             process = self._process
+            if process is not None and process.popen.poll() is not None:
+                # It died while it waited, out of memory say: that is not the next attempt's failure.
+                self._end(kill=True)
+                process = None
             if process is None:
                 process = self._process = ChildProcess(self._settings)
             run.kill = process.wake
