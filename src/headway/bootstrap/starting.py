@@ -96,6 +96,9 @@ def _serve(settings: Settings, listener: socket.socket, url: str, *, app: str | 
         )
     )
     exhausted.tell = lambda: setattr(server, "should_exit", True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Uvicorn raises what it caught once more when it has ended: the default would kill before the drain.
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     node.start()
     try:
         server.run(sockets=[listener])

@@ -51,16 +51,18 @@ class SqlReader:
         """See ``Reader.list_jobs``."""
         if len(query.states) > 1 and query.label is None:
             # One range of the index per state, merged: a single range over all states could not give the order.
-            found = [row for state in query.states for row in self._listed(query, (state,))]
+            # All in one statement, or a job that moves meanwhile is in two of them, or in none.
+            ranges = [sa.select(self._listed(query, (state,)).subquery()) for state in query.states]
+            found = list(self._connection.execute(sa.union_all(*ranges)))
             found.sort(key=lambda row: (row.submitted_at, row.id), reverse=True)
         else:
-            found = list(self._listed(query, query.states))
+            found = list(self._connection.execute(self._listed(query, query.states)))
         rows = found[: query.limit]
         more = len(found) > query.limit
         cursor = _write_cursor(rows[-1].submitted_at, rows[-1].id) if more else None
         return Page([to_job(row) for row in rows], cursor)
 
-    def _listed(self, query: ListJobs, states: tuple[JobState, ...]) -> Sequence[sa.Row[Any]]:
+    def _listed(self, query: ListJobs, states: tuple[JobState, ...]) -> sa.Select[Any]:
         statement = sa.select(*JOB_COLUMNS).where(*_filters(query, states))
         at, job_id = jobs.c.submitted_at, jobs.c.id
         if query.label is not None:
@@ -70,8 +72,7 @@ class SqlReader:
             statement = statement.where(job_labels.c.name == name, job_labels.c.value == value)
         if query.cursor is not None:
             statement = statement.where(sa.tuple_(at, job_id) < sa.tuple_(*map(sa.literal, _read_cursor(query.cursor))))
-        statement = statement.order_by(at.desc(), job_id.desc()).limit(query.limit + 1)
-        return self._connection.execute(statement).fetchall()
+        return statement.order_by(at.desc(), job_id.desc()).limit(query.limit + 1)
 
     def attempts(self, job_id: str) -> list[Attempt]:
         """See ``Reader.attempts``."""
