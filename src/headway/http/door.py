@@ -188,7 +188,8 @@ class _Visit:
 
     def log(self) -> None:
         """One line: who asked what, how it was answered, how long it took, and under which trace."""
-        quiet = self._path.startswith(_QUIET) and (self.status or 500) < 400
+        # Reads that went well are many (a page asks all the time) and change nothing.
+        quiet = (self._method in {"GET", "HEAD"} or self._path.startswith(_QUIET)) and (self.status or 500) < 400
         (_access.debug if quiet else _access.info)(
             "request",
             method=self._method,
