@@ -164,6 +164,13 @@ class PbpkServer:
         return float(service.memory_info().rss) / 1_000_000
 
 
+def of_weight(text: str, kilograms: int) -> str:
+    """The text of the shipped caffeine model with another body weight."""
+    heavier = text.replace('name="body weight" value="73"', f'name="body weight" value="{kilograms}"')
+    assert heavier != text
+    return heavier
+
+
 def without_ids(result: dict[str, Any]) -> dict[str, Any]:
     """What must be the same for the same population, whoever computed it."""
     return {name: value for name, value in result.items() if name not in {"results_id", "plots", "labels"}}

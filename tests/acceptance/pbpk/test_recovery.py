@@ -9,8 +9,9 @@ from typing import Any
 import psutil
 import pytest
 
+from headway.pbpk.catalog import SHIPPED
 from headway.pbpk.runs import chunk_size
-from tests.acceptance.pbpk.server import PbpkServer, without_ids
+from tests.acceptance.pbpk.server import PbpkServer, of_weight, without_ids
 from tests.waiting import wait_until
 
 SIZE = 1000
@@ -108,14 +109,12 @@ def test_kill_9_of_everything_in_the_middle(tmp_path: Path, expected: dict[str, 
 def test_a_recovered_run_is_the_same_run_though_the_model_was_edited(
     server: PbpkServer, expected: dict[str, Any]
 ) -> None:
-    from headway.pbpk.catalog import SHIPPED
-
     models = server.data_dir / "models"
     models.mkdir(exist_ok=True)
     text = (SHIPPED / "caffeine.xml").read_text()
     (models / "edited.xml").write_text(text)
     job_id = _started(server, model="edited")
-    (models / "edited.xml").write_text(text.replace('id="BW" value="73"', 'id="BW" value="120"'))
+    (models / "edited.xml").write_text(of_weight(text, 120))
     _kill_children(server)
     found = without_ids(server.result(job_id))
     # The name comes from the file; everything else is the first text's.

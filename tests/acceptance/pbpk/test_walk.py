@@ -5,12 +5,13 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from headway.pbpk.catalog import SHIPPED
-from tests.acceptance.pbpk.server import PbpkServer
+from tests.acceptance.pbpk.server import PbpkServer, of_weight
 
 CAFFEINE = (SHIPPED / "caffeine.xml").read_text()
 
@@ -22,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PbpkServer]:
     models.mkdir()
     (models / "broken.xml").write_text(CAFFEINE[:30_000])
     (models / "units.xml").write_text(CAFFEINE.replace('units="mg"', 'units="nounit"'))
-    (models / "mine.xml").write_text(CAFFEINE.replace('id="BW" value="73"', 'id="BW" value="74"'))
+    (models / "mine.xml").write_text(of_weight(CAFFEINE, 74))
     with PbpkServer(data_dir) as running:
         running.post("/load_simulation", 201, filePath="caffeine", simulationId="walk", confirm=True)
         yield running
@@ -98,7 +99,7 @@ def test_a_parameter_is_set_in_another_unit_and_by_a_difference(server: PbpkServ
     ],
 )
 def test_a_wrong_value_is_refused_and_changes_nothing(
-    server: PbpkServer, fields: dict[str, object], status: int, code: str
+    server: PbpkServer, fields: dict[str, Any], status: int, code: str
 ) -> None:
     before = server.post("/list_parameters", simulationId="walk")["items"]
     server.refused("/set_parameter_value", status, code, simulationId="walk", **fields)
@@ -185,7 +186,7 @@ def test_a_population_of_a_loaded_simulation_has_its_changes(server: PbpkServer)
     server.post("/set_parameter_value", simulationId="changed", parameterPath="PODOSE", value=0)
     covariates = [{"path": "BW", "distribution": "fixed", "mean": 70}]
     cohort = {"size": 3, "covariates": covariates}
-    body = {"simulationId": "changed", "cohort": cohort, "endTime": 4, "points": 11}
+    body: dict[str, Any] = {"simulationId": "changed", "cohort": cohort, "endTime": 4, "points": 11}
     job_id = server.post("/run_population_simulation", 202, **body)["jobId"]
     found = server.result(job_id)
     assert found["parameters"] == {"PODOSE": 0.0}
@@ -209,7 +210,7 @@ def test_a_population_of_a_loaded_simulation_has_its_changes(server: PbpkServer)
     ],
 )
 def test_a_wrong_population_is_refused_before_anything_runs(
-    server: PbpkServer, fields: dict[str, object], status: int, code: str
+    server: PbpkServer, fields: dict[str, Any], status: int, code: str
 ) -> None:
     before = server.http.get("/api/v1/jobs", params={"task": "headway.pbpk.run_population"}).json()["items"]
     server.refused("/run_population_simulation", status, code, **{"simulationId": "nobody", **fields})
@@ -218,7 +219,7 @@ def test_a_wrong_population_is_refused_before_anything_runs(
 
 
 def test_what_only_the_model_can_say_fails_the_job_at_once(server: PbpkServer) -> None:
-    wrong = [
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"model": "nope", "size": 5}, "model_not_found"),
         ({"model": "caffeine", "size": 5, "outputs": "nope"}, "unknown_output"),
         ({"model": "caffeine", "size": 5, "parameters": {"BW": -1}}, "invalid_parameter_value"),
