@@ -4,13 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from headway.model.commands import BeatAnswer, BeatReport, Begun, ListJobs, NewLogLine
 from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
 from headway.model.states import JobState, Verb
 
 T = TypeVar("T")
+
+
+class Move(NamedTuple):
+    """One transition that is wanted.
+
+    Attributes:
+        fence: the attempt's, where the verb needs it.
+        changes: columns written with it; one named like ``rescues+`` adds.
+        data: facts for its event.
+        unless_cancelling: refused when somebody asked to cancel the job.
+    """
+
+    verb: Verb
+    job_id: str
+    fence: int | None = None
+    changes: Mapping[str, Any] = MappingProxyType({})
+    data: Mapping[str, Any] | None = None
+    unless_cancelling: bool = False
+
+
+class EndedAttempt(NamedTuple):
+    """How an attempt ended: ``outcome`` is an ``AttemptOutcome``, ``error_json`` its error."""
+
+    job_id: str
+    fence: int
+    outcome: str
+    error_json: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +95,23 @@ class Tx(Protocol):
         """The payload fingerprint of a job, or None when there is no such job."""
         ...
 
-    def move(
-        self,
-        verb: Verb,
-        job_id: str,
-        *,
-        actor: str,
-        fence: int | None = None,
-        changes: Mapping[str, Any] | None = None,
-        data: Mapping[str, Any] | None = None,
-        unless_cancelling: bool = False,
-    ) -> Moved | TransitionRefused:
+    def move(self, move: Move, actor: str) -> Moved | TransitionRefused:
         """One guarded transition and its event: *update … where id and state in (from…) and fence = ?*."""
+        ...
+
+    def move_many(self, moves: Sequence[Move], actor: str) -> list[Moved | TransitionRefused]:
+        """Guarded transitions and their events; one answer each, in order.
+
+        Of two for one job the second is refused, unless the first led to a state from which it starts.
+        """
         ...
 
     def claim(self, worker_id: str, limit: int, actor: str) -> list[Begun]:
         """Begin at most ``limit`` queued, due, not held jobs: by priority, then first in first out."""
         ...
 
-    def end_attempt(self, job_id: str, fence: int, outcome: str, error_json: str | None) -> None:
-        """Write how an attempt ended; one that has ended already stays as it is."""
+    def end_attempts(self, ended: Sequence[EndedAttempt]) -> None:
+        """Write how attempts ended; one that has ended already stays as it is."""
         ...
 
     def attempt_ended(self, job_id: str, fence: int) -> str | None:
@@ -114,7 +139,7 @@ class Tx(Protocol):
         ...
 
     def release(self, job_id: str, fence: int) -> None:
-        """Let a held job begin again."""
+        """Let a job begin again that this attempt held; a later hold stays."""
         ...
 
     def add_log(self, lines: Sequence[NewLogLine]) -> None:
@@ -155,6 +180,10 @@ class Tx(Protocol):
 
     def retire_worker(self, worker_id: str) -> None:
         """The worker is gone for good: its held jobs are released."""
+        ...
+
+    def retire_silent(self, before: int) -> list[str]:
+        """Retire the workers whose last beat is older than ``before``: what they held is released. Their ids."""
         ...
 
     def save_session(self, session: Session, expected_version: int) -> bool:
@@ -213,6 +242,10 @@ class Reader(Protocol):
         """How many live jobs there are in each live state (terminal ones are not counted: cost flat in history)."""
         ...
 
+    def unknown_blobs(self, refs: Sequence[str]) -> list[str]:
+        """Those of the references that no job names."""
+        ...
+
     def session(self, session_id: str) -> Session | None:
         """One session."""
         ...
@@ -222,7 +255,7 @@ class Reader(Protocol):
         ...
 
     def has_lapsed(self, silent_for: int) -> bool:
-        """Whether a running job has had no heartbeat for this many microseconds."""
+        """Whether a running job or a worker that was not retired has not beaten for this many microseconds."""
         ...
 
     def next_due(self) -> int | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 from headway.model.commands import Finish, FinishAnswer, Resend
 from headway.model.job import Backoff, ErrorInfo
-from headway.model.states import AttemptOutcome, JobState, Verb
-from headway.ports.store import TransitionRefused, Tx
+from headway.model.states import AttemptOutcome, Verb
+from headway.ports.store import EndedAttempt, Move, TransitionRefused, Tx
 from headway.service.context import Context
 from headway.service.jobs import insert_sent
 from headway.service.submission import encode, job_row
@@ -19,15 +19,18 @@ _MAX_ERROR_CHARACTERS = 10_000
 _MAX_TRACEBACK_CHARACTERS = 50_000
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """One way to end an attempt: the verb, what it changes, and how the attempt's outcome reads."""
 
     verb: Verb
     outcome: AttemptOutcome
     changes: Mapping[str, Any]
-    data: Mapping[str, Any]
+    data: Mapping[str, Any] | None
     error: ErrorInfo | None = None
+
+
+# Ways to end that lead to a further try: they lose against a cancel that was asked for meanwhile.
+_AGAIN = frozenset({Verb.RETRY, Verb.REPLACE, Verb.REQUEUE, Verb.INTERRUPT})
 
 
 def error_json(error: ErrorInfo | None) -> str | None:
@@ -42,44 +45,49 @@ def error_json(error: ErrorInfo | None) -> str | None:
     return json.dumps(kept)
 
 
-def finish_in(ctx: Context, tx: Tx, finish: Finish, ref: str | None, worker_id: str) -> FinishAnswer:
-    """Record an attempt's end in this transaction, if it still holds the fence.
+def finish_all(
+    ctx: Context, tx: Tx, finishes: Sequence[Finish], refs: Sequence[str | None], worker_id: str
+) -> list[FinishAnswer]:
+    """Record attempts' ends in this transaction, each if it still holds its job's fence.
 
     A refused finish changes nothing and sends nothing. One that was recorded before answers the same again.
     """
-    decision = decide(ctx, finish, tx.now(), ref)
-    if finish.held:
-        decision = replace(decision, changes={**decision.changes, "held_by": worker_id})
-    moved = tx.move(
-        decision.verb,
-        finish.job_id,
-        actor=ctx.actor.name,
-        fence=finish.fence,
-        changes=decision.changes,
-        data=decision.data,
-        unless_cancelling=decision.verb in (Verb.RETRY, Verb.REPLACE, Verb.REQUEUE),
-    )
-    if isinstance(moved, TransitionRefused):
-        again = _cancelled_instead(ctx, tx, finish, decision)
-        if again is not None:
-            return again
-        return _refused(tx, finish)
-    tx.end_attempt(finish.job_id, finish.fence, str(decision.outcome), error_json(decision.error))
-    if finish.sends:
-        insert_sent(ctx, tx, [job_row(ctx, send, tx.now()) for send in finish.sends])
-    return FinishAnswer(moved.state)
+    now, actor = tx.now(), ctx.actor.name
+    decisions = [
+        _holding(decide(ctx, finish, now, ref), finish, worker_id) for finish, ref in zip(finishes, refs, strict=True)
+    ]
+    moves = [
+        Move(one.verb, finish.job_id, finish.fence, one.changes, one.data, one.verb in _AGAIN)
+        for finish, one in zip(finishes, decisions, strict=True)
+    ]
+    answers: list[FinishAnswer | None] = []
+    ended: list[EndedAttempt] = []
+    for finish, decision, answer in zip(finishes, decisions, tx.move_many(moves, actor), strict=True):
+        moved = answer
+        if isinstance(moved, TransitionRefused) and decision.verb in _AGAIN:
+            moved = tx.move(_stop_instead(finish, decision), actor)
+        if isinstance(moved, TransitionRefused):
+            answers.append(None)
+            continue
+        ended.append(EndedAttempt(finish.job_id, finish.fence, decision.outcome.value, error_json(decision.error)))
+        if finish.sends:
+            insert_sent(ctx, tx, [job_row(ctx, send, now) for send in finish.sends])
+        answers.append(FinishAnswer(moved.state))
+    if ended:
+        tx.end_attempts(ended)
+    # Asked last: the first of two reports of one attempt may be among these.
+    return [answer or _refused(tx, finish) for finish, answer in zip(finishes, answers, strict=True)]
 
 
-def _cancelled_instead(ctx: Context, tx: Tx, finish: Finish, decision: Decision) -> FinishAnswer | None:
-    """A retry loses against a cancel that was asked for meanwhile."""
-    if decision.verb not in (Verb.RETRY, Verb.REPLACE, Verb.REQUEUE):
-        return None
+def _holding(decision: Decision, finish: Finish, worker_id: str) -> Decision:
+    return decision._replace(changes={**decision.changes, "held_by": worker_id}) if finish.held else decision
+
+
+def _stop_instead(finish: Finish, decision: Decision) -> Move:
     changes = {"error": error_json(_CANCELLED)}
-    stopped = tx.move(Verb.STOP, finish.job_id, actor=ctx.actor.name, fence=finish.fence, changes=changes)
-    if isinstance(stopped, TransitionRefused):
-        return None
-    tx.end_attempt(finish.job_id, finish.fence, str(decision.outcome), error_json(decision.error))
-    return FinishAnswer(stopped.state)
+    # An interrupted attempt costs no try, whatever becomes of its job; a thread that cannot be stopped holds it.
+    changes |= {name: decision.changes[name] for name in ("attempts+", "held_by") if name in decision.changes}
+    return Move(Verb.STOP, finish.job_id, finish.fence, changes)
 
 
 def _refused(tx: Tx, finish: Finish) -> FinishAnswer:
@@ -100,12 +108,12 @@ def decide(ctx: Context, finish: Finish, now: int, ref: str | None) -> Decision:
         body = None if ref is not None or finish.result_json == "null" else finish.result_json
         changes = {"result": body, "result_blob": ref, "error": None}
         return Decision(
-            Verb.SUCCEED, outcome, changes, {} if outcome is AttemptOutcome.SUCCEEDED else {"ignored": True}
+            Verb.SUCCEED, outcome, changes, None if outcome is AttemptOutcome.SUCCEEDED else {"ignored": True}
         )
     if outcome in (AttemptOutcome.RETRIED, AttemptOutcome.REPLACED) and finish.resend is not None:
         return _decide_resend(ctx, finish, finish.resend, now)
     if outcome is AttemptOutcome.CANCELLED:
-        return Decision(Verb.STOP, outcome, {"error": error_json(finish.error or _CANCELLED)}, {}, finish.error)
+        return Decision(Verb.STOP, outcome, {"error": error_json(finish.error or _CANCELLED)}, None, finish.error)
     if outcome is AttemptOutcome.INTERRUPTED:
         return Decision(Verb.INTERRUPT, outcome, {"attempts+": -1}, {"interrupted": True}, finish.error)
     if outcome is AttemptOutcome.REJECTED and finish.requeue:
@@ -171,12 +179,3 @@ def _bounded(ctx: Context, finish: Finish, decision: Decision) -> Decision:
         hint="Look at the errors of its attempts; HEADWAY_MAX_ATTEMPTS sets the bound.",
     )
     return Decision(Verb.FAIL, decision.outcome, {"error": error_json(error)}, {"code": error.code}, error)
-
-
-def wakes_after(answer: FinishAnswer) -> str | None:
-    """The topic that must be told of a finish."""
-    if answer.state is JobState.QUEUED:
-        return "work"
-    if answer.state is JobState.RETRY_SCHEDULED:
-        return "due"
-    return None

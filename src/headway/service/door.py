@@ -10,7 +10,7 @@ from headway.model.job import Job
 from headway.model.states import TERMINAL_STATES, JobState
 from headway.ports.store import Tx
 from headway.service import jobs
-from headway.service.attempts import finish_in, wakes_after
+from headway.service.attempts import finish_all
 from headway.service.context import Context
 
 _SHARED_POLL_SECONDS = 1.0
@@ -30,6 +30,7 @@ class StoreJobDoor:
         self._services = ctx.services
         self._worker_id = worker_id
         self._tickets = threading.local()
+        self._refs: dict[tuple[str, int], str] = {}
 
     def begin(self, limit: int) -> list[Begun]:
         """See ``JobDoor.begin``."""
@@ -47,16 +48,19 @@ class StoreJobDoor:
         refs = [self._claim_check(finish) for finish in finishes]
 
         def work(tx: Tx) -> tuple[list[FinishAnswer], list[Begun]]:
-            answers = [
-                finish_in(ctx, tx, finish, ref, self._worker_id) for finish, ref in zip(finishes, refs, strict=True)
-            ]
+            answers = finish_all(ctx, tx, finishes, refs, self._worker_id) if finishes else []
             return answers, tx.claim(self._worker_id, limit, ctx.actor.name) if limit > 0 else []
 
         answers, begun = self._services.store.write(work)
+        topics: set[str] = set()
         for finish, ref, answer in zip(finishes, refs, answers, strict=True):
-            if ref is not None and answer.refused:
-                self._services.blobs.delete(ref)
-            self._tell(finish, answer)
+            if ref is not None:
+                self._refs.pop((finish.job_id, finish.fence), None)
+                if answer.refused:
+                    self._services.blobs.delete(ref)
+            topics |= self._told(finish, answer)
+        for topic in topics:
+            signal.notify(topic)
         return answers, begun
 
     def beat(self, reports: Sequence[BeatReport]) -> BeatAnswer:
@@ -132,15 +136,20 @@ class StoreJobDoor:
         body = finish.result_json
         if body is None or len(body) <= self._services.limits.inline_result_bytes:
             return None
-        return self._services.blobs.put(body.encode())
+        # A finish is repeated while the database is away, and its result is still the same.
+        key = (finish.job_id, finish.fence)
+        ref = self._refs.get(key)
+        if ref is None:
+            ref = self._refs[key] = self._services.blobs.put(body.encode())
+        return ref
 
-    def _tell(self, finish: Finish, answer: FinishAnswer) -> None:
-        signal = self._services.signal
-        topic = wakes_after(answer)
-        if topic is not None:
-            signal.notify(topic)
+    def _told(self, finish: Finish, answer: FinishAnswer) -> set[str]:
+        """The topics that must be told of a finish."""
+        topics = {"due" if send.run_at is not None else "work" for send in finish.sends}
         if answer.state in TERMINAL_STATES:
-            signal.notify(f"job:{finish.job_id}")
-            signal.notify("ended")
-        for send in finish.sends:
-            signal.notify("due" if send.run_at is not None else "work")
+            topics |= {f"job:{finish.job_id}", "ended"}
+        elif answer.state is JobState.QUEUED:
+            topics.add("work")
+        elif answer.state is JobState.RETRY_SCHEDULED:
+            topics.add("due")
+        return topics

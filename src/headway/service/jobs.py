@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from headway.model.commands import ListJobs, SubmitJob
@@ -19,7 +18,7 @@ from headway.model.errors import (
 )
 from headway.model.job import Attempt, Event, Job, LogLine, Page
 from headway.model.states import TERMINAL_STATES, JobState, Verb
-from headway.ports.store import TransitionRefused, Tx
+from headway.ports.store import Move, TransitionRefused, Tx
 from headway.service.context import Context, trace_id_of
 from headway.service.submission import job_row
 from headway.service.verbs import verb
@@ -121,7 +120,7 @@ def cancel_job(ctx: Context, job_id: str, reason: str = "") -> Job:
             raise TransitionConflict(
                 f"the job has ended already ({before.state})", hint="A finished job stays as it is.", state=before.state
             )
-        moved = tx.move(Verb.CANCEL, job_id, actor=ctx.actor.name, data={"reason": reason} if reason else None)
+        moved = tx.move(Move(Verb.CANCEL, job_id, data={"reason": reason} if reason else None), ctx.actor.name)
         if isinstance(moved, TransitionRefused):
             tx.request_cancel(job_id, reason)
         after = tx.get(job_id)

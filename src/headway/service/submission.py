@@ -96,10 +96,29 @@ def job_row(ctx: Context, command: SubmitJob, now: int) -> dict[str, Any]:
 
 
 _EMPTY = (
-    "next_task next_args next_kwargs started_at finished_at heartbeat_at worker_id held_by cancel_requested_at "
-    "progress_done progress_total progress_message custom_state custom_meta error result result_blob result_removed_at "
-    "idempotency_scope idempotency_key schedule_id slot"
-).split()
+    "next_task",
+    "next_args",
+    "next_kwargs",
+    "started_at",
+    "finished_at",
+    "heartbeat_at",
+    "worker_id",
+    "held_by",
+    "cancel_requested_at",
+    "progress_done",
+    "progress_total",
+    "progress_message",
+    "custom_state",
+    "custom_meta",
+    "error",
+    "result",
+    "result_blob",
+    "result_removed_at",
+    "idempotency_scope",
+    "idempotency_key",
+    "schedule_id",
+    "slot",
+)
 
 
 def fingerprint(command: SubmitJob, args: str, kwargs: str) -> str:
@@ -149,6 +168,7 @@ def _check_fields(command: SubmitJob) -> None:
     expect(isinstance(command.args, list), "args to be a list", type(command.args).__name__)
     expect(isinstance(command.kwargs, Mapping), "kwargs to be an object", type(command.kwargs).__name__)
     expect(0 < len(command.task) <= 255, "task to have 1 to 255 characters", command.task[:300])
+    expect(command.task.isprintable(), "task to be printable", command.task[:300])
     for name in ("job_id", "queue", "idempotency_key"):
         value = getattr(command, name)
         expect(value is None or 0 < len(value) <= 255, f"{name} to have 1 to 255 characters", value)
@@ -165,6 +185,7 @@ def _check_fields(command: SubmitJob) -> None:
     expect(len(command.labels) <= _MAX_LABELS, f"at most {_MAX_LABELS} labels", len(command.labels))
     for name, value in command.labels.items():
         expect(0 < len(name) <= 63 and len(value) <= 255, "labels of at most 63 and 255 characters", f"{name}: {value}")
+        expect(name.isprintable() and value.isprintable(), "labels to be printable", f"{name}: {value}")
     if wrong:
         raise InvalidRequest("; ".join(wrong), hint="Correct these fields and submit again; nothing was stored.")
 

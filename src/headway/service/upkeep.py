@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,13 +10,14 @@ import structlog
 
 from headway.model.job import ErrorInfo
 from headway.model.states import AttemptOutcome, Verb
-from headway.ports.store import Lapsed, TransitionRefused, Tx
+from headway.ports.store import EndedAttempt, Lapsed, Move, TransitionRefused, Tx
 from headway.service.attempts import error_json
 from headway.service.context import Context
 from headway.service.verbs import verb
 
 log = structlog.get_logger("headway.upkeep")
 _BATCH = 500
+_ORPHAN_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,12 @@ class DueReport:
 
 @dataclass(frozen=True, slots=True)
 class RescueReport:
-    """What became of the jobs of lost workers."""
+    """What became of the jobs of lost workers, and how many workers those were."""
 
     requeued: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     cancelled: tuple[str, ...] = ()
+    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +53,13 @@ def enqueue_due(ctx: Context) -> DueReport:
     def work(tx: Tx) -> tuple[int, list[str]]:
         now, queued = tx.now(), 0
         for job_id, _ in tx.due(now, _BATCH):
-            if not isinstance(tx.move(Verb.ENQUEUE, job_id, actor=ctx.actor.name), TransitionRefused):
+            if not isinstance(tx.move(Move(Verb.ENQUEUE, job_id), ctx.actor.name), TransitionRefused):
                 queued += 1
         gone = []
         late = ErrorInfo(code="expired", message="the job was not begun before it expired")
         for job_id in tx.expired(now, _BATCH):
-            moved = tx.move(
-                Verb.EXPIRE,
-                job_id,
-                actor=ctx.actor.name,
-                changes={"error": error_json(late)},
-                data={"code": late.code},
-            )
+            move = Move(Verb.EXPIRE, job_id, changes={"error": error_json(late)}, data={"code": late.code})
+            moved = tx.move(move, ctx.actor.name)
             if not isinstance(moved, TransitionRefused):
                 gone.append(job_id)
         return queued, gone
@@ -82,19 +80,22 @@ def rescue_lapsed(ctx: Context, *, silent_for: float | None) -> RescueReport:
     """Take over running jobs whose worker has been silent.
 
     Args:
+        ctx: the rescuer's context.
         silent_for: seconds without a heartbeat; None takes all of them, which only the new sole owner of a
             store may do, once the children of the old one are gone.
     """
 
     def work(tx: Tx) -> RescueReport:
         before = tx.now() - int(silent_for * 1_000_000) if silent_for is not None else 2**62
-        requeued, lost, cancelled = [], [], []
+        taken: dict[Verb, list[str]] = {Verb.RESCUE: [], Verb.LOSE: [], Verb.STOP: []}
         for lapsed in tx.lapsed(before, _BATCH):
-            taken = _take_over(ctx, tx, lapsed)
-            if taken is not None:
-                {Verb.RESCUE: requeued, Verb.LOSE: lost, Verb.STOP: cancelled}[taken].append(lapsed.job_id)
-                tx.retire_worker(lapsed.worker_id)
-        return RescueReport(tuple(requeued), tuple(lost), tuple(cancelled))
+            verb = _take_over(ctx, tx, lapsed)
+            if verb is not None:
+                taken[verb].append(lapsed.job_id)
+        # A lost worker may run nothing and still hold jobs with threads that never came back.
+        silent = tx.retire_silent(before)
+        requeued, lost, cancelled = (tuple(taken[verb]) for verb in (Verb.RESCUE, Verb.LOSE, Verb.STOP))
+        return RescueReport(requeued, lost, cancelled, len(silent))
 
     if silent_for is not None and not ctx.services.store.read(lambda r: r.has_lapsed(int(silent_for * 1_000_000))):
         return RescueReport()
@@ -102,10 +103,15 @@ def rescue_lapsed(ctx: Context, *, silent_for: float | None) -> RescueReport:
     while True:
         report = ctx.services.store.write(work)
         whole = RescueReport(
-            whole.requeued + report.requeued, whole.lost + report.lost, whole.cancelled + report.cancelled
+            whole.requeued + report.requeued,
+            whole.lost + report.lost,
+            whole.cancelled + report.cancelled,
+            whole.workers + report.workers,
         )
         if len(report.requeued) + len(report.lost) + len(report.cancelled) < _BATCH:
             break
+    if whole.workers:
+        ctx.services.signal.notify("work")
     if whole.requeued or whole.lost or whole.cancelled:
         log.warning("rescue.done", requeued=len(whole.requeued), lost=len(whole.lost), cancelled=len(whole.cancelled))
         ctx.services.signal.notify("work")
@@ -128,17 +134,11 @@ def _take_over(ctx: Context, tx: Tx, lapsed: Lapsed) -> Verb | None:
         taken = Verb.LOSE
     else:
         taken, changes = Verb.RESCUE, {"rescues+": 1}
-    moved = tx.move(
-        taken,
-        lapsed.job_id,
-        actor=ctx.actor.name,
-        fence=lapsed.fence,
-        changes=changes,
-        data={"code": gone.code, "worker": lapsed.worker_id},
-    )
+    told = {"code": gone.code, "worker": lapsed.worker_id}
+    moved = tx.move(Move(taken, lapsed.job_id, lapsed.fence, changes, told), ctx.actor.name)
     if isinstance(moved, TransitionRefused):
         return None
-    tx.end_attempt(lapsed.job_id, lapsed.fence, str(AttemptOutcome.ABANDONED), error_json(gone))
+    tx.end_attempts([EndedAttempt(lapsed.job_id, lapsed.fence, AttemptOutcome.ABANDONED.value, error_json(gone))])
     return taken
 
 
@@ -169,6 +169,20 @@ def run_retention(ctx: Context) -> RetentionReport:
         purged, blobs = purged + count, blobs + len(refs)
         if count < _BATCH:
             break
-    if purged:
-        log.debug("job_registry.purged", jobs=purged, blobs=blobs, older_than_seconds=seconds)
-    return RetentionReport(purged, blobs)
+    swept = _sweep_orphans(ctx)
+    if purged or swept:
+        log.debug("job_registry.purged", jobs=purged, blobs=blobs, orphans=swept, older_than_seconds=seconds)
+    return RetentionReport(purged, blobs + swept)
+
+
+def _sweep_orphans(ctx: Context) -> int:
+    """Remove results that no job names: their writer died before its finish was recorded."""
+    services, swept = ctx.services, 0
+    # A finish may wait in a worker's spool for a database that is away: its result is given a day.
+    youngest = services.clock.now() - _ORPHAN_SECONDS * 1_000_000
+    old = (ref for ref, written_at in services.blobs.refs() if written_at < youngest)
+    while refs := list(itertools.islice(old, _BATCH)):
+        for ref in services.store.read(lambda reader, refs=refs: reader.unknown_blobs(refs)):  # type: ignore[misc]
+            services.blobs.delete(ref)
+            swept += 1
+    return swept

@@ -30,7 +30,7 @@ def verb(function: Callable[Concatenate[Context, P], R]) -> Callable[Concatenate
     changes = least != "viewer"
 
     @functools.wraps(function)
-    def through(ctx: Context, *args: P.args, **kwargs: P.kwargs) -> R:
+    def through(ctx: Context, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if not ctx.actor.may(name):
             raise Forbidden(
                 f"{ctx.actor.name} has the role {ctx.actor.role}, and {name} needs {least}",

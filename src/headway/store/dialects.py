@@ -21,8 +21,11 @@ class DialectFacts:
     Attributes:
         name: ``sqlite`` or ``postgres``.
         reports: derived table ``r`` over the JSON parameter ``reports``.
-        ids: derived table ``i(id)`` over the JSON parameter ``ids``.
+        ids: select of the column ``id`` over the JSON parameter ``ids``, as text for ``sa.text``.
         skip_locked: whether rows locked by another process must be stepped over.
+        round_trips: whether every statement costs one, so that rows travel together and statements that
+            answer nothing go with the commit.
+        begin: how a writing transaction begins.
         database_time: query for UTC microseconds of the database's own clock; None where the machine's is it.
         sequencer_lock: query that takes the sequencer's lock until the transaction ends; None where
             holding the write transaction is the lock.
@@ -32,9 +35,10 @@ class DialectFacts:
     reports: str
     ids: str
     skip_locked: bool
+    round_trips: bool
+    begin: str
     database_time: str | None
     sequencer_lock: str | None
-    begin: str | None
 
     def parameter(self, name: str) -> str:
         """A named parameter in the driver's style."""
@@ -44,18 +48,20 @@ class DialectFacts:
 SQLITE = DialectFacts(
     name="sqlite",
     reports=_SQLITE_REPORTS,
-    ids="(SELECT value AS id FROM json_each(:ids)) AS i",
+    ids="SELECT value AS id FROM json_each(:ids)",
     skip_locked=False,
+    round_trips=False,
+    begin="BEGIN IMMEDIATE",
     database_time=None,
     sequencer_lock=None,
-    begin="BEGIN IMMEDIATE",
 )
 POSTGRES = DialectFacts(
     name="postgres",
     reports=_POSTGRES_REPORTS,
-    ids="(SELECT jsonb_array_elements_text(CAST(%(ids)s AS jsonb)) AS id) AS i",
+    ids="SELECT jsonb_array_elements_text(CAST(:ids AS jsonb)) AS id",
     skip_locked=True,
+    round_trips=True,
+    begin="BEGIN",
     database_time="SELECT (extract(epoch from clock_timestamp()) * 1000000)::bigint",
     sequencer_lock="SELECT pg_try_advisory_xact_lock(5207061)",
-    begin=None,
 )

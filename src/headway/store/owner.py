@@ -77,7 +77,7 @@ def claim_directory(data_dir: Path) -> Ownership:
         owner = read_owner(data_dir)
         who = f"process {owner.pid}" + (f" at {owner.url}" if owner.url else "") if owner else "another process"
         raise DataDirectoryInUse(f"{data_dir} is owned by {who}") from error
-    os.chmod(path, 0o600)
+    path.chmod(0o600)
     owned = Ownership(path, file, secrets.token_urlsafe(32))
     owned.announce(None)
     return owned

@@ -32,7 +32,9 @@ _FULL = {"53100"}
 def open_postgres(url: str, *, clock: Clock, signal: Signal) -> SqlStore:
     """Open the database at the URL. The caller has checked the schema."""
     return SqlStore(
-        postgres_engine(url, read_only=False),
+        sa.create_engine(
+            driver_url(url), connect_args=_CONNECT, pool_size=1, max_overflow=0, isolation_level="AUTOCOMMIT"
+        ),
         postgres_engine(url, read_only=True),
         POSTGRES,
         clock=clock,

@@ -1,28 +1,59 @@
 """Core statements compiled once to the text of a dialect.
 
 Executing a Core statement costs 40 to 60 µs of Python, most of it spent on finding the compiled form; a job
-needs six statements. So every statement of the way of a job is written in Core and compiled when the store opens.
+needs six statements. So every statement of the way of a job is written in Core, compiled when the store opens, and
+executed on the driver's own cursor.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from operator import itemgetter
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, CursorResult, Dialect
+
+from headway.store.dialects import DialectFacts
+
+_CHUNK = 1_000
+_KINDS: tuple[tuple[type[sa.types.TypeEngine[Any]], str], ...] = (
+    (sa.Integer, "bigint"),
+    (sa.Float, "float8"),
+    # Not varchar(n): a cast to that cuts silently, where storing too long a text is an error.
+    (sa.String, "text"),
+)
+
+
+class Cursor(Protocol):
+    """What sqlite3 and psycopg have in common."""
+
+    rowcount: int
+
+    def execute(self, sql: str, parameters: Any = ..., /) -> Any:
+        """Run one statement."""
+        ...
+
+    def executemany(self, sql: str, parameters: Any, /) -> Any:
+        """Run one statement for every row."""
+        ...
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """What the statement returned."""
+        ...
 
 
 class Prepared:
     """One compiled statement; parameters are given by name.
 
     Args:
-        statement: what to compile.
+        statement: what to compile. NULL in it must be ``sa.null()``: a None would be taken for a parameter to come.
         dialect: for which database.
-        columns: for an INSERT or UPDATE without values: columns that take a parameter of their own name.
+        columns: for an INSERT without values: columns that take a parameter of their own name.
     """
 
-    __slots__ = ("fixed", "sql")
+    __slots__ = ("_fixed", "sql")
 
     def __init__(self, statement: sa.ClauseElement, dialect: Dialect, columns: Sequence[str] | None = None) -> None:
         compiled = statement.compile(
@@ -30,36 +61,99 @@ class Prepared:
         )
         self.sql = str(compiled)
         given = getattr(compiled, "params", None) or {}
-        self.fixed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        self._fixed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
 
-    def run(self, connection: Connection, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
-        """Execute once."""
-        return connection.exec_driver_sql(self.sql, {**self.fixed, **(parameters or {})})
+    def read(self, connection: Connection, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+        """Execute on a reader's connection."""
+        return connection.exec_driver_sql(self.sql, {**self._fixed, **parameters})
 
-    def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Execute on the driver's own cursor and return plain tuples: the way of a job, at a third of the cost."""
-        cursor = connection.connection.cursor()
-        try:
-            cursor.execute(self.sql, {**self.fixed, **parameters} if self.fixed else parameters)
-            return cursor.fetchall() if cursor.description is not None else []
-        finally:
-            cursor.close()
+    def rows(self, cursor: Cursor, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Execute and return what it returns, as plain tuples."""
+        cursor.execute(self.sql, {**self._fixed, **parameters} if self._fixed else parameters)
+        return cursor.fetchall()
 
-    def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Execute for every row, in one round trip where the driver can."""
-        if not rows:
-            return
-        cursor = connection.connection.cursor()
-        try:
+    def value(self, cursor: Cursor, parameters: Mapping[str, Any]) -> Any:
+        """Execute and return the first column of the first row; None when there is none."""
+        found = self.rows(cursor, parameters)
+        return found[0][0] if found else None
+
+    def change(self, cursor: Cursor, parameters: Mapping[str, Any]) -> int:
+        """Execute a statement that returns nothing; how many rows it changed."""
+        cursor.execute(self.sql, {**self._fixed, **parameters} if self._fixed else parameters)
+        return cursor.rowcount
+
+
+class ManyRows:
+    """A statement over many rows at once: one round trip where there is one, the driver's fastest way elsewhere.
+
+    Args:
+        one: the statement for one row with named parameters, for a database without round trips.
+        many: the statement over the records of ``records``, for one with.
+        columns: the order of a row's values.
+    """
+
+    __slots__ = ("_many", "_sql", "columns", "pick")
+
+    def __init__(self, one: str, many: Mapping[int, str] | None, columns: Sequence[str]) -> None:
+        self._sql = one
+        self._many = many
+        self.columns = tuple(columns)
+        self.pick = itemgetter(*self.columns)
+
+    def run(self, cursor: Cursor, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute for all rows, in order."""
+        if self._many is None:
             if len(rows) == 1:
-                cursor.execute(self.sql, {**self.fixed, **rows[0]} if self.fixed else rows[0])
-            else:
-                cursor.executemany(self.sql, [{**self.fixed, **row} for row in rows] if self.fixed else rows)
-        finally:
-            cursor.close()
+                cursor.execute(self._sql, rows[0])
+            elif rows:
+                cursor.executemany(self._sql, rows)
+            return
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            cursor.execute(self._many[size_class(len(chunk))], {"rows": json.dumps(chunk)})
 
 
-def insert_into(table: sa.Table, dialect: Dialect, *, without: Sequence[str] = ()) -> Prepared:
-    """INSERT that takes a parameter named after each column."""
-    names = [column.name for column in table.columns if column.name not in without]
-    return Prepared(sa.insert(table), dialect, names)
+SIZES = (1, 8, 64, _CHUNK)
+
+
+def size_class(count: int) -> int:
+    """The bound that is written into a statement over ``count`` records.
+
+    A planner that cannot see how few they are takes a hundred, and reads the whole table for them.
+    """
+    return next(size for size in SIZES if count <= size)
+
+
+def records(columns: Mapping[str, sa.types.TypeEngine[Any]], size: int) -> sa.TextualSelect:
+    """The JSON parameter ``rows``, an array of arrays, as a select with these columns (Postgres)."""
+    picked = ", ".join(
+        f"CAST(value ->> {place} AS {next(name for kind, name in _KINDS if isinstance(wanted, kind))}) AS {column}"
+        for place, (column, wanted) in enumerate(columns.items())
+    )
+    source = f"SELECT {picked} FROM jsonb_array_elements(CAST(:rows AS jsonb)) LIMIT {size}"
+    return sa.text(source).columns(*(sa.column(name, kind) for name, kind in columns.items()))
+
+
+def positional(statement: sa.ClauseElement, dialect: Dialect, names: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """The statement with its parameters by place, which sqlite3 binds fastest, and the order of their names."""
+    kind: Any = type(dialect)
+    by_place: Dialect = kind(paramstyle="qmark")
+    compiled = statement.compile(dialect=by_place, column_keys=list(names) or None)
+    order = getattr(compiled, "positiontup", None)
+    assert order is not None
+    return str(compiled), list(order)
+
+
+def insert_many(table: sa.Table, dialect: Dialect, facts: DialectFacts, *, without: Sequence[str] = ()) -> ManyRows:
+    """INSERT of rows that have a value for every column but ``without``."""
+    columns = [column for column in table.columns if column.name not in without]
+    names = [column.name for column in columns]
+    if not facts.round_trips:
+        one, order = positional(sa.insert(table), dialect, names)
+        assert order == names
+        return ManyRows(one, None, order)
+    kinds = {column.name: column.type for column in columns}
+    many = {}
+    for size in SIZES:
+        many[size] = Prepared(sa.insert(table).from_select(names, records(kinds, size)), dialect).sql
+    return ManyRows("", many, names)

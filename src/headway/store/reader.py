@@ -26,7 +26,7 @@ from headway.store.rows import (
     to_session,
 )
 from headway.store.statements import DUE_STATES, Statements
-from headway.store.tables import attempts, counters, job_labels, job_logs, jobs, sessions
+from headway.store.tables import attempts, counters, job_labels, job_logs, jobs, sessions, workers
 
 
 class SqlReader:
@@ -44,7 +44,7 @@ class SqlReader:
 
     def get(self, job_id: str) -> Job | None:
         """See ``Reader.get``."""
-        row = self._statements.get_job.run(self._connection, {"job_id": job_id}).first()
+        row = self._statements.get_job.read(self._connection, {"job_id": job_id}).first()
         return to_job(row) if row else None
 
     def list_jobs(self, query: ListJobs) -> Page[Job]:
@@ -104,9 +104,9 @@ class SqlReader:
         """See ``Reader.events``."""
         parameters: dict[str, Any] = {"after": after, "batch": limit}
         if job_id is None:
-            found = self._statements.all_events.run(self._connection, parameters)
+            found = self._statements.all_events.read(self._connection, parameters)
         else:
-            found = self._statements.job_events.run(self._connection, {**parameters, "job_id": job_id})
+            found = self._statements.job_events.read(self._connection, {**parameters, "job_id": job_id})
         return [to_event(row) for row in found]
 
     def feed_bounds(self) -> tuple[int, int]:
@@ -133,9 +133,11 @@ class SqlReader:
 
     def has_lapsed(self, silent_for: int) -> bool:
         """See ``Reader.has_lapsed``."""
-        statement = sa.select(sa.func.min(jobs.c.heartbeat_at)).where(jobs.c.state == sa.literal_column("'running'"))
-        oldest = self._connection.execute(statement).scalar()
-        return oldest is not None and oldest < self.now() - silent_for
+        before = self.now() - silent_for
+        running = sa.select(sa.func.min(jobs.c.heartbeat_at)).where(jobs.c.state == sa.literal_column("'running'"))
+        living = sa.select(sa.func.min(workers.c.beat_at)).where(workers.c.stopped_at.is_(None))
+        oldest = [self._connection.execute(statement).scalar() for statement in (running, living)]
+        return any(at is not None and at < before for at in oldest)
 
     def next_due(self) -> int | None:
         """See ``Reader.next_due``."""
@@ -156,6 +158,12 @@ class SqlReader:
         )
         found = [self._connection.execute(statement).scalar() for statement in firsts]
         return min((at for at in found if at is not None), default=None)
+
+    def unknown_blobs(self, refs: Sequence[str]) -> list[str]:
+        """See ``Reader.unknown_blobs``."""
+        found = self._statements.known_blobs.read(self._connection, {"ids": json.dumps(list(refs))})
+        known = {row[0] for row in found}
+        return [ref for ref in refs if ref not in known]
 
     def session(self, session_id: str) -> Session | None:
         """See ``Reader.session``."""

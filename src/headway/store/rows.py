@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import namedtuple
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,8 @@ from headway.store.tables import attempts, events, job_logs, jobs, sessions
 _HIDDEN = frozenset({"result", "result_blob"})
 HAS_RESULT = sa.or_(jobs.c.result.is_not(None), jobs.c.result_blob.is_not(None)).label("has_result")
 JOB_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (*(c for c in jobs.columns if c.name not in _HIDDEN), HAS_RESULT)
+JobRow = namedtuple("JobRow", [column.name for column in JOB_COLUMNS])  # type: ignore[misc]  # noqa: PYI024
+"""A row of ``JOB_COLUMNS`` that did not come through SQLAlchemy."""
 EVENT_COLUMNS = tuple(events.columns)
 LOG_COLUMNS = tuple(job_logs.columns)
 SESSION_COLUMNS = tuple(sessions.columns)

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from sqlalchemy.engine import Connection
 
+from headway.store.prepared import Cursor
 from headway.store.statements import Statements
 from headway.store.tx import SqlTx
 
 _BATCH = 5_000
 
 
-def number_within(connection: Connection, statements: Statements, tx: SqlTx) -> int:
-    """Write the transaction's events, with their positions if holding the transaction is the lock."""
-    if not tx.has_events:
-        return 0
-    if statements.facts.sequencer_lock is not None:
-        return tx.flush(None)
-    head = int(statements.read_counter.fetch(connection, {"counter": "feed"})[0][0])
-    count = tx.flush(head)
-    statements.set_counter.fetch(connection, {"counter": "feed", "new_value": head + count})
+def number_within(cursor: Cursor, statements: Statements, tx: SqlTx) -> int:
+    """Write the transaction's events, with their positions if holding the transaction is the lock.
+
+    Returns:
+        How many there were.
+    """
+    count = tx.pending_events
+    if not count or statements.facts.sequencer_lock is not None:
+        tx.flush(None)
+        return count
+    head: int = statements.add_to_counter.value(cursor, {"counter": "feed", "step": count})
+    tx.flush(head - count)
     return count
 
 
@@ -31,13 +35,9 @@ def number_committed(connection: Connection, statements: Statements) -> int:
     lock = statements.facts.sequencer_lock
     if lock is None or not connection.exec_driver_sql(lock).scalar():
         return 0
-    # A statement of its own after the lock: its snapshot then sees all that earlier holders numbered.
-    rows = statements.unnumbered.run(connection, {"batch": _BATCH}).fetchall()
-    if not rows:
-        return 0
-    head = int(statements.read_counter.fetch(connection, {"counter": "feed"})[0][0])
-    statements.number_event.run_many(
-        connection, [{"event_id": row[0], "new_pos": head + step} for step, row in enumerate(rows, start=1)]
-    )
-    statements.set_counter.fetch(connection, {"counter": "feed", "new_value": head + len(rows)})
-    return len(rows)
+    # Statements of their own after the lock: their snapshots then see all that earlier holders numbered.
+    head = statements.read_counter.read(connection, {"counter": "feed"}).scalar_one()
+    count = statements.number_events.read(connection, {"head": head, "batch": _BATCH}).rowcount
+    if count:
+        statements.add_to_counter.read(connection, {"counter": "feed", "step": count})
+    return count

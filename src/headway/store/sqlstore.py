@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Engine
 
 from headway.model.errors import HeadwayError, StoreUnavailable
 from headway.ports.clock import Clock
@@ -15,6 +15,7 @@ from headway.ports.signal import Signal
 from headway.ports.store import Reader, Tx
 from headway.store.dialects import DialectFacts
 from headway.store.groups import GroupCommit
+from headway.store.link import Link
 from headway.store.reader import SqlReader
 from headway.store.sequencer import number_committed, number_within
 from headway.store.statements import Statements
@@ -26,23 +27,25 @@ T = TypeVar("T")
 class SqlUnit:
     """One transaction on the writer's connection."""
 
-    def __init__(self, connection: Connection, statements: Statements, now: int) -> None:
-        self._connection = connection
+    def __init__(self, link: Link, statements: Statements, now: int, broken: Callable[[], None]) -> None:
+        self._link = link
         self._statements = statements
-        self.tx = SqlTx(connection, statements, now)
+        self._broken = broken
+        self.tx = SqlTx(link.cursor, statements, now)
 
     def commit(self) -> int:
         """Write the events (numbered, where holding the transaction is the sequencer's lock) and commit."""
-        count = number_within(self._connection, self._statements, self.tx)
-        self._connection.commit()
+        with self._link.together():
+            count = number_within(self._link.cursor, self._statements, self.tx)
+            self._link.cursor.execute("COMMIT")
         return count
 
     def rollback(self) -> None:
         """Give up; a broken connection is thrown away."""
         try:
-            self._connection.rollback()
-        except Exception:
-            self._connection.invalidate()
+            self._link.rollback()
+        except Exception:  # noqa: BLE001 whatever the driver says, the connection is of no use any more
+            self._broken()
 
 
 class SqlStore:
@@ -72,7 +75,7 @@ class SqlStore:
         self._signal = signal
         self._translate = translate
         self._statements = Statements(writer.dialect, facts)
-        self._connection: Connection | None = None
+        self._link: Link | None = None
         self._group = GroupCommit(self._open_unit, translate, self._committed)
 
     @property
@@ -102,8 +105,8 @@ class SqlStore:
         """See ``Store.number_events``."""
         if self._facts.sequencer_lock is None:
             return 0
-        with self._translated(), self._readers.connect() as connection:
-            connection = connection.execution_options(isolation_level="READ COMMITTED")
+        with self._translated(), self._readers.connect() as autocommitting:
+            connection = autocommitting.execution_options(isolation_level="READ COMMITTED")
             count = number_committed(connection, self._statements)
             connection.commit()
         if count:
@@ -120,32 +123,34 @@ class SqlStore:
     def close(self) -> None:
         """See ``Store.close``."""
         self._group.close()
-        if self._connection is not None:
-            self._connection.close()
+        self._drop_link()
         self._writer.dispose()
         self._readers.dispose()
 
     def _open_unit(self) -> SqlUnit:
         with self._translated():
-            connection = self._connection
-            if connection is None or connection.closed or connection.invalidated:
-                if connection is not None:
-                    connection.close()
-                connection = self._connection = self._writer.connect()
-            now = self._clock.now()
+            now = self._begin()
+            assert self._link is not None
+            return SqlUnit(self._link, self._statements, self._clock.now() if now is None else now, self._drop_link)
+
+    def _begin(self) -> int | None:
+        if self._link is not None:
             try:
-                connection.begin()
-                if self._facts.begin is not None:
-                    connection.exec_driver_sql(self._facts.begin)
-                if self._facts.database_time is not None:
-                    now = int(connection.exec_driver_sql(self._facts.database_time).scalar_one())
-            except Exception:
-                # Half begun: the next group starts on a fresh connection.
-                self._connection = None
-                connection.invalidate()
-                connection.close()
-                raise
-            return SqlUnit(connection, self._statements, now)
+                return self._link.begin()
+            except Exception:  # noqa: BLE001 it is asked again, and what it says then counts
+                # Nothing has happened yet. The database may have been away and be back: it is asked once anew.
+                self._drop_link()
+        self._link = Link(self._writer, self._facts)
+        try:
+            return self._link.begin()
+        except Exception:
+            self._drop_link()
+            raise
+
+    def _drop_link(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.drop()
 
     def _committed(self, count: int) -> None:
         # With a sequencer of its own the store only says that there is something to number.

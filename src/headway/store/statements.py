@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
 from headway.store.dialects import DialectFacts
-from headway.store.prepared import Prepared, insert_into
+from headway.store.prepared import SIZES, ManyRows, Prepared, insert_many, positional, records
 from headway.store.rows import EVENT_COLUMNS, JOB_COLUMNS
 from headway.store.tables import attempts, audit, counters, events, job_labels, job_logs, jobs, sessions, workers
 from headway.store.transitions import Transitions
@@ -23,9 +26,7 @@ DUE = sa.and_(
 )
 
 
-def _p(
-    name: str, kind: sa.types.TypeEngine[object] | type[sa.types.TypeEngine[object]] = sa.String
-) -> sa.BindParameter[object]:
+def _p(name: str, kind: sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]] = sa.String) -> sa.BindParameter[Any]:
     return sa.bindparam(name, type_=kind)
 
 
@@ -38,12 +39,13 @@ class Statements:
 
         self.facts = facts
         self.transitions = Transitions(dialect, facts)
-        self.insert_event = insert_into(events, dialect, without=("id",))
-        self.insert_log = insert_into(job_logs, dialect, without=("id",))
-        self.insert_audit = insert_into(audit, dialect, without=("id",))
-        self.insert_label = insert_into(job_labels, dialect)
-        self.insert_worker = insert_into(workers, dialect)
-        self.insert_session = insert_into(sessions, dialect)
+        self.insert_events = insert_many(events, dialect, facts, without=("id",))
+        self.insert_logs = insert_many(job_logs, dialect, facts, without=("id",))
+        self.insert_audit = insert_many(audit, dialect, facts, without=("id",))
+        self.insert_labels = insert_many(job_labels, dialect, facts)
+        self.insert_attempts = insert_many(attempts, dialect, facts)
+        self.insert_worker = insert_many(workers, dialect, facts)
+        self.insert_session = insert_many(sessions, dialect, facts)
         self.get_job = prepare(sa.select(*JOB_COLUMNS).where(jobs.c.id == _p("job_id")))
         self.find_key = prepare(
             sa.select(jobs.c.id, jobs.c.fingerprint).where(
@@ -51,12 +53,7 @@ class Statements:
             )
         )
         self.fingerprint = prepare(sa.select(jobs.c.fingerprint).where(jobs.c.id == _p("job_id")))
-        self.end_attempt = prepare(
-            sa.update(attempts)
-            .values(finished_at=_p("now", sa.BigInteger), outcome=_p("new_outcome"), error=_p("new_error"))
-            .where(attempts.c.job_id == _p("of_job"), attempts.c.fence == _p("of_fence", sa.Integer))
-            .where(attempts.c.outcome.is_(None))
-        )
+        self.end_attempts = _end_attempts(dialect, facts)
         self.attempt_outcome = prepare(
             sa.select(attempts.c.outcome).where(
                 attempts.c.job_id == _p("of_job"), attempts.c.fence == _p("of_fence", sa.Integer)
@@ -90,8 +87,11 @@ class Statements:
             .limit(_p("batch", sa.Integer))
         )  # fmt: skip
         self.lapsed = prepare(lapsed.with_for_update(skip_locked=True) if facts.skip_locked else lapsed)
+        # While it is held no other attempt begins, so the job's fence is that of the attempt that holds it.
         self.release = prepare(
-            sa.update(jobs).values(held_by=sa.null()).where(jobs.c.id == _p("job_id"), jobs.c.held_by.is_not(None))
+            sa.update(jobs)
+            .values(held_by=sa.null())
+            .where(jobs.c.id == _p("job_id"), jobs.c.held_by.is_not(None), jobs.c.fence == _p("of_fence", sa.Integer))
         )
         self.release_all = prepare(sa.update(jobs).values(held_by=sa.null()).where(jobs.c.held_by == _p("worker")))
         self.retire_worker = prepare(
@@ -99,8 +99,17 @@ class Statements:
                 workers.c.id == _p("worker"), workers.c.stopped_at.is_(None)
             )
         )  # fmt: skip
+        self.retire_silent = prepare(
+            sa.update(workers)
+            .values(stopped_at=_p("now", sa.BigInteger))
+            .where(workers.c.stopped_at.is_(None), workers.c.beat_at < _p("before", sa.BigInteger))
+            .returning(workers.c.id)
+        )
         self.renew_worker = prepare(
-            sa.update(workers).values(beat_at=_p("now", sa.BigInteger)).where(workers.c.id == _p("worker"))
+            # One that beats is not gone, whatever was thought of it.
+            sa.update(workers)
+            .values(beat_at=_p("now", sa.BigInteger), stopped_at=sa.null())
+            .where(workers.c.id == _p("worker"))
         )
         self.delete_log_before = prepare(
             sa.delete(job_logs).where(job_logs.c.job_id == _p("job_id"), job_logs.c.id < _p("first", BigInt))
@@ -127,16 +136,18 @@ class Statements:
             .where(sessions.c.id == _p("of_session"), sessions.c.version == _p("expected", sa.Integer))
         )  # fmt: skip
         self.delete_session = prepare(sa.delete(sessions).where(sessions.c.id == _p("of_session")))
+        self.session_exists = prepare(sa.select(sa.literal_column("1")).where(sessions.c.id == _p("of_session")))
+        self.add_to_counter = prepare(
+            sa.update(counters)
+            .values(value=counters.c.value + _p("step", sa.BigInteger))
+            .where(counters.c.name == _p("counter"))
+            .returning(counters.c.value)
+        )
         self.read_counter = prepare(sa.select(counters.c.value).where(counters.c.name == _p("counter")))
         self.set_counter = prepare(
             sa.update(counters).values(value=_p("new_value", sa.BigInteger)).where(counters.c.name == _p("counter"))
         )
-        self.unnumbered = prepare(
-            sa.select(events.c.id).where(events.c.pos.is_(None)).order_by(events.c.id).limit(_p("batch", sa.Integer))
-        )
-        self.number_event = prepare(
-            sa.update(events).values(pos=_p("new_pos", sa.BigInteger)).where(events.c.id == _p("event_id", BigInt))
-        )
+        self.number_events = prepare(_number_events())
         self.job_events = prepare(
             sa.select(*EVENT_COLUMNS)
             .where(events.c.job_id == _p("job_id"), events.c.pos > _p("after", sa.BigInteger))
@@ -150,9 +161,75 @@ class Statements:
             .limit(_p("batch", sa.Integer))
         )
         self.beat = _beat_statement(facts)
+        self.set_log_text = prepare(
+            sa.update(job_logs)
+            .values(stream=sa.literal_column("'log'"), text=_p("new_text"))
+            .where(job_logs.c.id == _p("line", sa.BigInteger))
+        )
+        self.purgeable = prepare(
+            sa.select(jobs.c.id, jobs.c.result_blob)
+            .where(jobs.c.finished_at.is_not(None), jobs.c.finished_at < _p("before", sa.BigInteger))
+            # The sequencer may be giving positions to its events just now: a row that went would leave a gap.
+            .where(~sa.exists().where(events.c.job_id == jobs.c.id, events.c.pos.is_(None)))
+            .order_by(jobs.c.finished_at)
+            .limit(_p("batch", sa.Integer))
+        )
+        ids = sa.select(sa.text(facts.ids).columns(sa.column("id", sa.String)).subquery("i").c.id)
+        self.last_position = prepare(sa.select(sa.func.max(events.c.pos)).where(events.c.job_id.in_(ids)))
+        self.delete_of_jobs = [
+            prepare(sa.delete(table).where(column.in_(ids)))
+            for table, column in (
+                (events, events.c.job_id),
+                (attempts, attempts.c.job_id),
+                (job_logs, job_logs.c.job_id),
+                (job_labels, job_labels.c.job_id),
+                (jobs, jobs.c.id),
+            )
+        ]
+        self.known_blobs = prepare(sa.select(jobs.c.result_blob).where(jobs.c.result_blob.in_(ids)))
 
 
 BigInt = sa.BigInteger
+
+
+def _end_attempts(dialect: Dialect, facts: DialectFacts) -> ManyRows:
+    kinds: dict[str, sa.types.TypeEngine[Any]] = {
+        "ended_at": sa.BigInteger(),
+        "new_outcome": sa.String(),
+        "new_error": sa.Text(),
+        "of_job": sa.String(),
+        "of_fence": sa.Integer(),
+    }
+
+    def statement(given: Mapping[str, sa.ColumnElement[Any]]) -> sa.Update:
+        return (
+            sa.update(attempts)
+            .values(finished_at=given["ended_at"], outcome=given["new_outcome"], error=given["new_error"])
+            .where(attempts.c.job_id == given["of_job"], attempts.c.fence == given["of_fence"])
+            .where(attempts.c.outcome.is_(None))
+        )
+
+    if not facts.round_trips:
+        one, order = positional(
+            statement({name: sa.bindparam(name, type_=kind) for name, kind in kinds.items()}), dialect
+        )
+        return ManyRows(one, None, order)
+    many = {size: Prepared(statement(dict(records(kinds, size).subquery("r").c)), dialect).sql for size in SIZES}
+    return ManyRows("", many, list(kinds))
+
+
+def _number_events() -> sa.Update:
+    # Taken in the order of their ids; positions follow on the counter's value, which the caller reads under the lock.
+    waiting = (
+        sa.select(events.c.id)
+        .where(events.c.pos.is_(None))
+        .order_by(events.c.id)
+        .limit(_p("batch", sa.Integer))
+        .subquery("waiting")
+    )
+    step = sa.func.row_number().over(order_by=waiting.c.id)
+    numbered = sa.select(waiting.c.id, step.label("step")).subquery("numbered")
+    return sa.update(events).values(pos=_p("head", sa.BigInteger) + numbered.c.step).where(events.c.id == numbered.c.id)
 
 
 def _beat_statement(facts: DialectFacts) -> str:

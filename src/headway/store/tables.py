@@ -107,6 +107,7 @@ for _name, _columns, _where in (
     ("ix_jobs_lease", (jobs.c.state, jobs.c.heartbeat_at), _RUNNING),
     ("ix_jobs_held", (jobs.c.held_by,), "held_by IS NOT NULL"),
     ("ix_jobs_finished", (jobs.c.finished_at,), "finished_at IS NOT NULL"),
+    ("ix_jobs_result_blob", (jobs.c.result_blob,), "result_blob IS NOT NULL"),
     ("ix_jobs_expires", (jobs.c.expires_at,), "expires_at IS NOT NULL AND finished_at IS NULL"),
 ):
     sa.Index(_name, *_columns, sqlite_where=sa.text(_where), postgresql_where=sa.text(_where))

@@ -6,18 +6,19 @@ transaction. Zero rows is an answer (``TransitionRefused``), not an error.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Dialect
 
 from headway.model.commands import Begun
 from headway.model.states import BY_VERB, JobState, Transition, Verb
-from headway.ports.store import Moved, TransitionRefused
+from headway.ports.store import Move, Moved, TransitionRefused
 from headway.store.dialects import DialectFacts
-from headway.store.prepared import Prepared, insert_into
-from headway.store.tables import attempts, jobs
+from headway.store.prepared import Cursor, Prepared, insert_many, records, size_class
+from headway.store.tables import jobs
 
 
 class Claimed(NamedTuple):
@@ -48,8 +49,19 @@ class Claimed(NamedTuple):
     traceparent: str | None
 
 
+class _Shape(NamedTuple):
+    """What makes two moves the same statement."""
+
+    verb: Verb
+    fenced: bool
+    unless_cancelling: bool
+    changed: tuple[str, ...]
+
+
 # A change named like `rescues+` adds to the column instead of replacing it.
 _ADD = "+"
+_PLACES = tuple(f"c{place}" for place in range(16))
+_CREATED = frozenset(str(row.to_state) for row in BY_VERB.values() if not row.from_states)
 
 
 def _stamped(row: Transition) -> list[str]:
@@ -62,82 +74,85 @@ class Transitions:
 
     def __init__(self, dialect: Dialect, facts: DialectFacts) -> None:
         self._dialect = dialect
-        self._insert = insert_into(jobs, dialect)
-        self._insert_attempt = insert_into(attempts, dialect)
+        self._insert = insert_many(jobs, dialect, facts)
         self._facts = facts
         self._claims: dict[int, Prepared] = {}
-        self._moves: dict[tuple[Verb, bool, bool, tuple[str, ...]], Prepared] = {}
+        self._moves: dict[_Shape, Prepared] = {}
+        self._many: dict[tuple[_Shape, int], Prepared] = {}
 
-    def insert(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    def insert(self, cursor: Cursor, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert complete job rows; their state must be one that a creating verb enters."""
-        entered = {row.to_state for row in BY_VERB.values() if not row.from_states}
         for row in rows:
-            if row["state"] not in entered:
-                raise AssertionError(f"expected a job to be created in one of {sorted(entered)}, got: {row['state']}")
-        self._insert.run_many(connection, rows)
+            if row["state"] not in _CREATED:
+                raise AssertionError(f"expected a job to be created in one of {sorted(_CREATED)}, got: {row['state']}")
+        pick = self._insert.pick
+        self._insert.run(cursor, [pick(row) for row in rows])
 
-    def move(
-        self,
-        connection: Connection,
-        verb: Verb,
-        job_id: str,
-        now: int,
-        *,
-        fence: int | None,
-        changes: Mapping[str, Any],
-        unless_cancelling: bool,
-    ) -> tuple[Moved, str] | TransitionRefused:
+    def move(self, cursor: Cursor, move: Move, now: int) -> tuple[Moved, str] | TransitionRefused:
         """One guarded transition; returns what happened and the job's task."""
-        row = BY_VERB[verb]
-        if row.needs_fence and fence is None:
-            raise AssertionError(f"expected a fence for {verb}, got none")
-        key = (verb, fence is not None, unless_cancelling, tuple(sorted(changes)))
-        statement = self._moves.get(key)
+        shape = _shape(move)
+        statement = self._moves.get(shape)
         if statement is None:
-            statement = self._moves[key] = Prepared(_move_statement(*key), self._dialect)
-        parameters = {f"set_{name.removesuffix(_ADD)}": value for name, value in changes.items()}
-        parameters |= {"job_id": job_id, "now": now}
-        if fence is not None:
-            parameters["held_fence"] = fence
-        found = statement.fetch(connection, parameters)
+            statement = self._moves[shape] = Prepared(_move_statement(*shape), self._dialect)
+        parameters: dict[str, Any] = dict(zip(_PLACES, move.changes.values(), strict=False))
+        parameters["job_id"] = move.job_id
+        parameters["now"] = now
+        if move.fence is not None:
+            parameters["held_fence"] = move.fence
+        found = statement.rows(cursor, parameters)
         if not found:
-            return TransitionRefused(job_id, verb)
-        fence_now, attempts_now, task = found[0]
-        return Moved(job_id, row.to_state, fence_now, attempts_now), task
+            return TransitionRefused(move.job_id, move.verb)
+        _, fence, attempts, task = found[0]
+        return Moved(move.job_id, BY_VERB[move.verb].to_state, fence, attempts), task
 
-    def claim(self, connection: Connection, worker_id: str, limit: int, now: int) -> list[Begun]:
-        """Begin queued jobs, each under a new fence, with a row for the attempt."""
+    def move_many(self, cursor: Cursor, moves: Sequence[Move], now: int) -> list[tuple[Moved, str] | TransitionRefused]:
+        """Guarded transitions, in order; a job that is named twice moves once. Alike ones share a round trip."""
+        if not self._facts.round_trips or len(moves) == 1:
+            return [self.move(cursor, move, now) for move in moves]
+        answers: list[tuple[Moved, str] | TransitionRefused] = [TransitionRefused(m.job_id, m.verb) for m in moves]
+        alike: dict[_Shape, dict[str, int]] = {}
+        again: list[int] = []
+        for place, move in enumerate(moves):
+            if alike.setdefault(_shape(move), {}).setdefault(move.job_id, place) != place:
+                again.append(place)
+        for shape, places in alike.items():
+            for found in self._moved(cursor, shape, [moves[place] for place in places.values()], now):
+                place = places[found[0]]
+                answers[place] = (Moved(found[0], BY_VERB[shape.verb].to_state, found[1], found[2]), found[3])
+        for place in again:
+            answers[place] = self.move(cursor, moves[place], now)
+        return answers
+
+    def _moved(self, cursor: Cursor, shape: _Shape, moves: Sequence[Move], now: int) -> list[tuple[Any, ...]]:
+        size = size_class(len(moves))
+        statement = self._many.get((shape, size))
+        if statement is None:
+            statement = self._many[shape, size] = Prepared(_move_statement(*shape, size=size), self._dialect)
+        rows = [[move.job_id, move.fence, *(move.changes[name] for name in shape.changed)] for move in moves]
+        return statement.rows(cursor, {"rows": json.dumps(rows), "now": now})
+
+    def claim(self, cursor: Cursor, worker_id: str, limit: int, now: int) -> list[Claimed]:
+        """Begin queued jobs, each under a new fence: by priority, then first in first out."""
         statement = self._claims.get(limit)
         if statement is None:
             # The limit is part of the text: a planner that cannot see it prepares for a tenth of the table.
             statement = self._claims[limit] = Prepared(_claim_statement(self._facts, limit), self._dialect)
-        taken = statement.fetch(connection, {"worker": worker_id, "now": now})
+        taken = statement.rows(cursor, {"worker": worker_id, "now": now})
+        if len(taken) == 1:
+            return [Claimed._make(taken[0])]
         found = [Claimed._make(row) for row in taken]
-        found.sort(key=lambda r: (-r.priority, r.queued_at, r.id))
-        begun = [_begun(row, now) for row in found]
-        self._insert_attempt.run_many(
-            connection,
-            [
-                {
-                    "job_id": row.id,
-                    "fence": row.fence,
-                    "number": row.attempts,
-                    "task": row.next_task,
-                    "args": row.next_args,
-                    "kwargs": row.next_kwargs,
-                    "worker_id": worker_id,
-                    "begun_at": now,
-                    "finished_at": None,
-                    "outcome": None,
-                    "error": None,
-                }
-                for row in found
-            ],
-        )
-        return begun
+        found.sort(key=lambda row: (-row.priority, row.queued_at, row.id))
+        return found
 
 
-def _begun(row: Claimed, now: int) -> Begun:
+def _shape(move: Move) -> _Shape:
+    if BY_VERB[move.verb].needs_fence and move.fence is None:
+        raise AssertionError(f"expected a fence for {move.verb}, got none")
+    return _Shape(move.verb, move.fence is not None, move.unless_cancelling, tuple(move.changes))
+
+
+def to_begun(row: Claimed, now: int) -> Begun:
+    """What a worker is given of a claimed job."""
     return Begun(
         job_id=row.id,
         fence=row.fence,
@@ -169,20 +184,30 @@ def _state_in(states: Sequence[JobState]) -> sa.ColumnElement[bool]:
     return jobs.c.state.in_([sa.literal_column(f"'{state}'") for state in states])
 
 
-def _move_statement(verb: Verb, fenced: bool, unless_cancelling: bool, changed: tuple[str, ...]) -> sa.UpdateBase:
+def _move_statement(
+    verb: Verb, fenced: bool, unless_cancelling: bool, changed: tuple[str, ...], size: int = 0
+) -> sa.UpdateBase:
+    """The guarded UPDATE of one job, or of up to ``size`` jobs given as records."""
     row = BY_VERB[verb]
+    columns = {name: jobs.c[name.removesuffix(_ADD)] for name in changed}
+    given: Mapping[str, sa.ColumnElement[Any]] = {
+        "job_id": sa.bindparam("job_id", type_=sa.String),
+        "held_fence": sa.bindparam("held_fence", type_=sa.Integer),
+        **{place: sa.bindparam(place, type_=c.type) for place, c in zip(_PLACES, columns.values(), strict=False)},
+    }
+    if size:
+        given = dict(records({name: value.type for name, value in given.items()}, size).subquery("r").c)
     values: dict[str, Any] = {"state": sa.literal_column(f"'{row.to_state}'")}
     values |= {name: sa.bindparam("now", type_=sa.BigInteger) for name in _stamped(row)}
-    for name in changed:
-        column = jobs.c[name.removesuffix(_ADD)]
-        value = sa.bindparam(f"set_{column.name}", type_=column.type)
+    for place, (name, column) in zip(_PLACES, columns.items(), strict=False):
+        value = given[place]
         values[column.name] = column + value if name.endswith(_ADD) else value
-    statement = sa.update(jobs).values(values).where(jobs.c.id == sa.bindparam("job_id"), _state_in(row.from_states))
+    statement = sa.update(jobs).values(values).where(jobs.c.id == given["job_id"], _state_in(row.from_states))
     if fenced:
-        statement = statement.where(jobs.c.fence == sa.bindparam("held_fence", type_=sa.Integer))
+        statement = statement.where(jobs.c.fence == given["held_fence"])
     if unless_cancelling:
         statement = statement.where(jobs.c.cancel_requested_at.is_(None))
-    return statement.returning(jobs.c.fence, jobs.c.attempts, jobs.c.task)
+    return statement.returning(jobs.c.id, jobs.c.fence, jobs.c.attempts, jobs.c.task)
 
 
 def _claim_statement(facts: DialectFacts, limit: int) -> sa.UpdateBase:
@@ -202,8 +227,8 @@ def _claim_statement(facts: DialectFacts, limit: int) -> sa.UpdateBase:
     values: dict[str, Any] = dict.fromkeys((*cleared, "custom_state", "custom_meta"), nothing)
     values |= {
         "state": sa.literal_column(f"'{row.to_state}'"),
-        "fence": jobs.c.fence + 1,
-        "attempts": jobs.c.attempts + 1,
+        "fence": jobs.c.fence + sa.literal_column("1"),
+        "attempts": jobs.c.attempts + sa.literal_column("1"),
         "worker_id": sa.bindparam("worker", type_=sa.String),
         "started_at": sa.func.coalesce(jobs.c.started_at, now),
     }

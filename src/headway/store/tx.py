@@ -3,38 +3,56 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
-
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from headway.model.commands import BeatAnswer, BeatReport, Begun, NewLogLine
 from headway.model.job import Job, Session
 from headway.model.states import BY_VERB, JobState, Verb
-from headway.ports.store import Lapsed, Moved, TransitionRefused
-from headway.store.rows import to_job
+from headway.ports.store import EndedAttempt, Lapsed, Move, Moved, TransitionRefused
+from headway.store.prepared import Cursor
+from headway.store.rows import JobRow, to_job
 from headway.store.statements import Statements
-from headway.store.tables import attempts, events, job_labels, job_logs, jobs
+from headway.store.transitions import to_begun
 
 KEPT_LOG_LINES = 10_000
 _LOG_TRIM_EVERY = 500
+_CUSTOM_STATE = 50
+
+
+_EVENT_WORDS = {verb: (BY_VERB[verb].event, verb.value) for verb in Verb}
+_NUL, _SURROGATES = "\x00", re.compile("[\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """The text without what a database cannot hold: NUL, and halves of surrogate pairs."""
+    if _NUL in text:
+        text = text.replace(_NUL, "\ufffd")
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 class SqlTx:
     """The ``Tx`` port over one connection inside one transaction.
 
+    What answers nothing (events, attempts, audit, labels) is collected and written at the commit, in one round trip.
+
     Args:
-        connection: a connection whose transaction has begun.
+        cursor: of a connection whose transaction has begun.
         statements: the store's prepared statements.
         now: the store's time for the whole transaction, UTC microseconds.
     """
 
-    def __init__(self, connection: Connection, statements: Statements, now: int) -> None:
-        self._connection = connection
+    def __init__(self, cursor: Cursor, statements: Statements, now: int) -> None:
+        self._cursor = cursor
         self._statements = statements
         self._now = now
-        self._events: list[dict[str, Any]] = []
+        self._events: list[tuple[Any, ...]] = []
+        self._begun: list[tuple[Any, ...]] = []
+        self._ended: list[tuple[Any, ...]] = []
+        self._labels: list[tuple[Any, ...]] = []
+        self._audited: list[tuple[Any, ...]] = []
         self.writes = 0
 
     def now(self) -> int:
@@ -46,94 +64,89 @@ class SqlTx:
     def insert_jobs(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """See ``Tx.insert_jobs``."""
         self.writes += 1
-        self._statements.transitions.insert(self._connection, rows)
-        labels = []
+        self._statements.transitions.insert(self._cursor, rows)
         for row in rows:
             verb = Verb.SUBMIT if row["state"] == JobState.QUEUED else Verb.SCHEDULE
-            self._event(row["id"], row["task"], verb, attempt=0, fence=0, actor=row["actor"], data=None)
+            self._event(row["id"], row["task"], verb, 0, 0, row["actor"], None)
             if row["labels"]:
-                labels += [
-                    {"name": name, "value": value, "submitted_at": row["submitted_at"], "job_id": row["id"]}
-                    for name, value in json.loads(row["labels"]).items()
+                self._labels += [
+                    (name, value, row["submitted_at"], row["id"]) for name, value in json.loads(row["labels"]).items()
                 ]
-        self._statements.insert_label.run_many(self._connection, labels)
 
     def find_idempotent(self, scope: str, key: str) -> tuple[str, str] | None:
         """See ``Tx.find_idempotent``."""
-        found = self._statements.find_key.fetch(self._connection, {"scope": scope, "key": key})
+        found = self._statements.find_key.rows(self._cursor, {"scope": scope, "key": key})
         return (found[0][0], found[0][1]) if found else None
 
     def fingerprint(self, job_id: str) -> str | None:
         """See ``Tx.fingerprint``."""
-        found = self._statements.fingerprint.fetch(self._connection, {"job_id": job_id})
-        return found[0][0] if found else None
+        found: str | None = self._statements.fingerprint.value(self._cursor, {"job_id": job_id})
+        return found
 
-    def move(
-        self,
-        verb: Verb,
-        job_id: str,
-        *,
-        actor: str,
-        fence: int | None = None,
-        changes: Mapping[str, Any] | None = None,
-        data: Mapping[str, Any] | None = None,
-        unless_cancelling: bool = False,
-    ) -> Moved | TransitionRefused:
+    def move(self, move: Move, actor: str) -> Moved | TransitionRefused:
         """See ``Tx.move``."""
         self.writes += 1
-        answer = self._statements.transitions.move(
-            self._connection,
-            verb,
-            job_id,
-            self._now,
-            fence=fence,
-            changes=changes or {},
-            unless_cancelling=unless_cancelling,
-        )
+        return self._recorded(move, self._statements.transitions.move(self._cursor, move, self._now), actor)
+
+    def move_many(self, moves: Sequence[Move], actor: str) -> list[Moved | TransitionRefused]:
+        """See ``Tx.move_many``."""
+        self.writes += 1
+        answers = self._statements.transitions.move_many(self._cursor, moves, self._now)
+        return [self._recorded(move, answer, actor) for move, answer in zip(moves, answers, strict=True)]
+
+    def _recorded(
+        self, move: Move, answer: tuple[Moved, str] | TransitionRefused, actor: str
+    ) -> Moved | TransitionRefused:
         if isinstance(answer, TransitionRefused):
             return answer
         moved, task = answer
-        self._event(job_id, task, verb, attempt=moved.attempts, fence=moved.fence, actor=actor, data=data)
+        self._event(move.job_id, task, move.verb, moved.attempts, moved.fence, actor, move.data)
         return moved
 
     def claim(self, worker_id: str, limit: int, actor: str) -> list[Begun]:
         """See ``Tx.claim``."""
         self.writes += 1
-        begun = self._statements.transitions.claim(self._connection, worker_id, limit, self._now)
-        for each in begun:
-            self._event(
-                each.job_id, each.task, Verb.BEGIN, attempt=each.attempt, fence=each.fence, actor=actor, data=None
-            )
+        now, begun = self._now, []
+        for row in self._statements.transitions.claim(self._cursor, worker_id, limit, now):
+            self._begun.append(
+                (
+                    row.id, row.fence, row.attempts, row.next_task, row.next_args, row.next_kwargs,
+                    worker_id, now, None, None, None,
+                )
+            )  # fmt: skip
+            self._event(row.id, row.next_task or row.task, Verb.BEGIN, row.attempts, row.fence, actor, None)
+            begun.append(to_begun(row, now))
         return begun
 
-    def end_attempt(self, job_id: str, fence: int, outcome: str, error_json: str | None) -> None:
-        """See ``Tx.end_attempt``."""
+    def end_attempts(self, ended: Sequence[EndedAttempt]) -> None:
+        """See ``Tx.end_attempts``."""
         self.writes += 1
-        self._statements.end_attempt.fetch(
-            self._connection,
-            {"of_job": job_id, "of_fence": fence, "new_outcome": outcome, "new_error": error_json, "now": self._now},
-        )
+        now = self._now
+        self._ended += [(now, one.outcome, one.error_json, one.job_id, one.fence) for one in ended]
 
     def attempt_ended(self, job_id: str, fence: int) -> str | None:
         """See ``Tx.attempt_ended``."""
-        found = self._statements.attempt_outcome.run(self._connection, {"of_job": job_id, "of_fence": fence})
-        return found.scalar()
+        self._write_attempts()
+        found: str | None = self._statements.attempt_outcome.value(self._cursor, {"of_job": job_id, "of_fence": fence})
+        return found
 
     def request_cancel(self, job_id: str, reason: str) -> int | None:
         """See ``Tx.request_cancel``."""
         self.writes += 1
-        return self._statements.request_cancel.run(self._connection, {"job_id": job_id, "now": self._now}).scalar()
+        fence: int | None = self._statements.request_cancel.value(self._cursor, {"job_id": job_id, "now": self._now})
+        return fence
 
     def beat(self, worker_id: str, reports: Sequence[BeatReport]) -> BeatAnswer:
         """See ``Tx.beat``."""
         self.writes += 1
-        self._statements.renew_worker.run(self._connection, {"worker": worker_id, "now": self._now})
+        self._statements.renew_worker.change(self._cursor, {"worker": worker_id, "now": self._now})
         if not reports:
             return BeatAnswer(frozenset(), frozenset())
-        found = self._connection.exec_driver_sql(
+        self._cursor.execute(
             self._statements.beat,
             {"now": self._now, "worker": worker_id, "reports": json.dumps([_report(r) for r in reports])},
-        ).fetchall()
+        )
+        found = self._cursor.fetchall()
         held = {(row[0], row[1]) for row in found}
         return BeatAnswer(
             cancel_requested=frozenset((row[0], row[1]) for row in found if row[2] is not None),
@@ -144,51 +157,45 @@ class SqlTx:
 
     def lapsed(self, before: int, limit: int) -> list[Lapsed]:
         """See ``Tx.lapsed``."""
-        rows = self._statements.lapsed.run(self._connection, {"before": before, "batch": limit}).fetchall()
         return [
-            Lapsed(r.id, r.fence, r.attempts, r.rescues, r.worker_id, r.cancel_requested_at is not None, r.expires_at)
-            for r in rows
+            Lapsed(job_id, fence, tries, rescues, worker_id, cancelled is not None, expires_at)
+            for job_id, fence, tries, rescues, worker_id, cancelled, expires_at in self._statements.lapsed.rows(
+                self._cursor, {"before": before, "batch": limit}
+            )
         ]
 
     def due(self, now: int, limit: int) -> list[tuple[str, JobState]]:
         """See ``Tx.due``."""
-        rows = self._statements.due.run(self._connection, {"now": now, "batch": limit}).fetchall()
-        return [(row[0], JobState(row[1])) for row in rows]
+        found = self._statements.due.rows(self._cursor, {"now": now, "batch": limit})
+        return [(row[0], JobState(row[1])) for row in found]
 
     def expired(self, now: int, limit: int) -> list[str]:
         """See ``Tx.expired``."""
-        rows = self._statements.expired.run(self._connection, {"now": now, "batch": limit}).fetchall()
-        return [row[0] for row in rows]
+        return [row[0] for row in self._statements.expired.rows(self._cursor, {"now": now, "batch": limit})]
 
     def release(self, job_id: str, fence: int) -> None:
         """See ``Tx.release``."""
         self.writes += 1
-        self._statements.release.run(self._connection, {"job_id": job_id})
+        self._statements.release.change(self._cursor, {"job_id": job_id, "of_fence": fence})
 
     def add_log(self, lines: Sequence[NewLogLine]) -> None:
         """See ``Tx.add_log``."""
         self.writes += 1
-        self._statements.insert_log.run_many(
-            self._connection,
-            [
-                {"job_id": line.job_id, "fence": line.fence, "at": line.at, "stream": line.stream, "text": line.text}
-                for line in lines
-            ],
+        self._statements.insert_logs.run(
+            self._cursor, [(line.job_id, line.fence, line.at, line.stream, storable(line.text)) for line in lines]
         )
         for job_id in {line.job_id for line in lines}:
             self._trim_log(job_id)
 
     def _trim_log(self, job_id: str) -> None:
         # Cutting a step at a time: the cut is looked for in an index and found once in 500 lines.
-        cut = self._statements.log_cut.run(
-            self._connection, {"job_id": job_id, "keep": KEPT_LOG_LINES + _LOG_TRIM_EVERY}
-        ).scalar()
-        if cut is None:
+        find = self._statements.log_cut
+        if find.value(self._cursor, {"job_id": job_id, "keep": KEPT_LOG_LINES + _LOG_TRIM_EVERY}) is None:
             return
-        first = self._statements.log_cut.run(self._connection, {"job_id": job_id, "keep": KEPT_LOG_LINES}).scalar()
-        self._statements.delete_log_before.run(self._connection, {"job_id": job_id, "first": first})
+        first = find.value(self._cursor, {"job_id": job_id, "keep": KEPT_LOG_LINES})
+        self._statements.delete_log_before.change(self._cursor, {"job_id": job_id, "first": first})
         notice = f"[headway] older lines were removed: a job keeps its newest {KEPT_LOG_LINES:,}"
-        self._connection.execute(sa.update(job_logs).where(job_logs.c.id == first).values(stream="log", text=notice))
+        self._statements.set_log_text.change(self._cursor, {"line": first, "new_text": notice})
 
     def audit(
         self,
@@ -209,81 +216,77 @@ class SqlTx:
     ) -> None:
         """See ``Tx.audit_many``."""
         self.writes += 1
-        self._statements.insert_audit.run_many(
-            self._connection,
-            [
-                {
-                    "at": self._now,
-                    "actor": actor,
-                    "verb": verb,
-                    "subject": subject,
-                    "reason": reason,
-                    "before": json.dumps(before) if before is not None else None,
-                    "after": json.dumps(after) if after is not None else None,
-                    "trace_id": trace_id,
-                }
-                for actor, verb, subject, reason, before, after, trace_id in rows
-            ],
-        )
+        now = self._now
+        self._audited += [
+            (
+                now, actor, verb, subject, storable(reason),
+                json.dumps(before) if before is not None else None,
+                json.dumps(after) if after is not None else None,
+                trace_id,
+            )
+            for actor, verb, subject, reason, before, after, trace_id in rows
+        ]  # fmt: skip
 
     def clear_result(self, job_id: str) -> str | None:
         """See ``Tx.clear_result``."""
         self.writes += 1
-        ref = self._statements.result_ref.run(self._connection, {"job_id": job_id}).scalar()
-        self._statements.clear_result.run(self._connection, {"job_id": job_id, "now": self._now})
+        ref: str | None = self._statements.result_ref.value(self._cursor, {"job_id": job_id})
+        self._statements.clear_result.change(self._cursor, {"job_id": job_id, "now": self._now})
         return ref
 
     def purge(self, finished_before: int, limit: int) -> tuple[int, list[str]]:
         """See ``Tx.purge``."""
         self.writes += 1
-        chosen = self._connection.execute(
-            sa.select(jobs.c.id, jobs.c.result_blob)
-            .where(jobs.c.finished_at.is_not(None), jobs.c.finished_at < finished_before)
-            .order_by(jobs.c.finished_at)
-            .limit(limit)
-        ).fetchall()
-        ids = [row[0] for row in chosen]
-        if not ids:
+        statements, cursor = self._statements, self._cursor
+        chosen = statements.purgeable.rows(cursor, {"before": finished_before, "batch": limit})
+        if not chosen:
             return 0, []
-        last = self._connection.execute(sa.select(sa.func.max(events.c.pos)).where(events.c.job_id.in_(ids))).scalar()
-        for table in (events, attempts, job_logs, job_labels):
-            self._connection.execute(sa.delete(table).where(table.c.job_id.in_(ids)))
-        self._connection.execute(sa.delete(jobs).where(jobs.c.id.in_(ids)))
-        purged = self._statements.read_counter.run(self._connection, {"counter": "purged"}).scalar() or 0
-        self._statements.set_counter.run(self._connection, {"counter": "purged", "new_value": max(purged, last or 0)})
-        return len(ids), [row[1] for row in chosen if row[1]]
+        given = {"ids": json.dumps([row[0] for row in chosen])}
+        last = statements.last_position.value(cursor, given)
+        for delete in statements.delete_of_jobs:
+            delete.change(cursor, given)
+        purged = statements.read_counter.value(cursor, {"counter": "purged"}) or 0
+        statements.set_counter.change(cursor, {"counter": "purged", "new_value": max(purged, last or 0)})
+        return len(chosen), [row[1] for row in chosen if row[1]]
 
     def register_worker(self, worker_id: str, facts: Mapping[str, Any]) -> None:
         """See ``Tx.register_worker``."""
         self.writes += 1
+        insert = self._statements.insert_worker
         row = {"id": worker_id, "started_at": self._now, "beat_at": self._now, "stopped_at": None, **facts}
-        self._statements.insert_worker.run(self._connection, row)
+        insert.run(self._cursor, [insert.pick(row)])
 
     def retire_worker(self, worker_id: str) -> None:
         """See ``Tx.retire_worker``."""
         self.writes += 1
-        self._statements.release_all.run(self._connection, {"worker": worker_id})
-        self._statements.retire_worker.run(self._connection, {"worker": worker_id, "now": self._now})
+        self._statements.release_all.change(self._cursor, {"worker": worker_id})
+        self._statements.retire_worker.change(self._cursor, {"worker": worker_id, "now": self._now})
+
+    def retire_silent(self, before: int) -> list[str]:
+        """See ``Tx.retire_silent``."""
+        self.writes += 1
+        gone = self._statements.retire_silent.rows(self._cursor, {"before": before, "now": self._now})
+        for (worker_id,) in gone:
+            self._statements.release_all.change(self._cursor, {"worker": worker_id})
+        return [worker_id for (worker_id,) in gone]
 
     # Sessions
 
     def save_session(self, session: Session, expected_version: int) -> bool:
         """See ``Tx.save_session``."""
+        statements = self._statements
         body = json.dumps(session.body)
         if expected_version == 0:
-            found = self._connection.exec_driver_sql(
-                f"SELECT 1 FROM sessions WHERE id = {self._statements.facts.parameter('id')}", {"id": session.id}
-            ).first()
-            if found is not None:
+            if statements.session_exists.value(self._cursor, {"of_session": session.id}) is not None:
                 return False
             self.writes += 1
             row = {"id": session.id, "kind": session.kind, "body": body, "version": session.version}
             row |= {"created_at": self._now, "updated_at": self._now, "actor": session.actor}
-            self._statements.insert_session.run(self._connection, row)
+            statements.insert_session.run(self._cursor, [statements.insert_session.pick(row)])
             return True
         self.writes += 1
-        changed = self._statements.change_session.run(
-            self._connection,
+        changed = statements.change_session.change(
+            self._cursor,
             {
                 "of_session": session.id,
                 "expected": expected_version,
@@ -293,76 +296,68 @@ class SqlTx:
                 "now": self._now,
             },
         )
-        return changed.rowcount == 1
+        return changed == 1
 
     def delete_session(self, session_id: str) -> bool:
         """See ``Tx.delete_session``."""
         self.writes += 1
-        return self._statements.delete_session.run(self._connection, {"of_session": session_id}).rowcount == 1
+        return self._statements.delete_session.change(self._cursor, {"of_session": session_id}) == 1
 
     def get(self, job_id: str) -> Job | None:
         """See ``Tx.get``."""
-        row = self._statements.get_job.run(self._connection, {"job_id": job_id}).first()
-        return to_job(row) if row else None
+        found = self._statements.get_job.rows(self._cursor, {"job_id": job_id})
+        return to_job(JobRow._make(found[0])) if found else None
 
-    # Events
+    # At the commit
 
     def _event(
-        self,
-        job_id: str,
-        task: str,
-        verb: Verb,
-        *,
-        attempt: int,
-        fence: int,
-        actor: str,
-        data: Mapping[str, Any] | None,
+        self, job_id: str, task: str, verb: Verb, attempt: int, fence: int, actor: str, data: Mapping[str, Any] | None
     ) -> None:
-        self._events.append(
-            {
-                "pos": None,
-                "job_id": job_id,
-                "task": task,
-                "state": BY_VERB[verb].event,
-                "verb": str(verb),
-                "attempt": attempt,
-                "fence": fence,
-                "actor": actor,
-                "at": self._now,
-                "data": json.dumps(data) if data else None,
-            }
-        )
+        state, name = _EVENT_WORDS[verb]
+        told = json.dumps(data) if data else None
+        self._events.append((job_id, task, state, name, attempt, fence, actor, self._now, told))
 
     @property
-    def has_events(self) -> bool:
-        """Whether there are events to write."""
-        return bool(self._events)
+    def pending_events(self) -> int:
+        """How many events the transaction will write."""
+        return len(self._events)
 
-    def flush(self, head: int | None) -> int:
-        """Write the collected events, numbered from ``head`` on when the caller holds the sequencer's lock.
+    def _write_attempts(self) -> None:
+        if self._begun:
+            self._statements.insert_attempts.run(self._cursor, self._begun)
+            self._begun = []
+        if self._ended:
+            self._statements.end_attempts.run(self._cursor, self._ended)
+            self._ended = []
 
-        Returns:
-            How many events were written.
-        """
-        if head is not None:
-            for step, row in enumerate(self._events, start=1):
-                row["pos"] = head + step
-        self._statements.insert_event.run_many(self._connection, self._events)
-        count = len(self._events)
-        self._events = []
-        return count
+    def flush(self, head: int | None) -> None:
+        """Write what was collected; events numbered from ``head`` on when the caller holds the sequencer's lock."""
+        self._write_attempts()
+        statements = self._statements
+        if self._labels:
+            statements.insert_labels.run(self._cursor, self._labels)
+        if self._audited:
+            statements.insert_audit.run(self._cursor, self._audited)
+        if self._events:
+            numbered = [(None if head is None else head + step, *row) for step, row in enumerate(self._events, start=1)]
+            statements.insert_events.run(self._cursor, numbered)
+        self._events, self._labels, self._audited = [], [], []
 
 
 def _report(report: BeatReport) -> list[Any]:
-    moved = (1 if report.progress is not None else 0) | (2 if report.custom_state is not None else 0)
+    # One report that the database refuses would cost every attempt of the worker its lease.
     progress = report.progress
+    if progress is not None and not isfinite(progress.done):
+        progress = None
+    moved = (1 if progress is not None else 0) | (2 if report.custom_state is not None else 0)
+    total = progress.total if progress else None
     return [
         report.job_id,
         report.fence,
         moved,
         progress.done if progress else None,
-        progress.total if progress else None,
-        progress.message if progress else None,
-        report.custom_state,
+        total if total is None or isfinite(total) else None,
+        storable(progress.message) if progress else None,
+        storable(report.custom_state)[:_CUSTOM_STATE] if report.custom_state is not None else None,
         report.custom_meta_json,
     ]

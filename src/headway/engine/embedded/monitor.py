@@ -93,9 +93,8 @@ class Monitor:
 
     def beat_now(self) -> None:
         """Renew the lease of everything that runs here. Raises ``StoreUnavailable``."""
-        runs = self._live()
-        if runs:
-            self._door.beat([BeatReport(run.id, run.fence) for run in runs])
+        # Also when nothing runs: a thread that cannot be stopped may hold a job, which a silent worker would lose.
+        self._door.beat([BeatReport(run.id, run.fence) for run in self._live()])
 
     def batches(self) -> None:
         """Jobs wait in the process for a slot: see to it that none waits long."""

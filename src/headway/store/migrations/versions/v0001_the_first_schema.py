@@ -221,6 +221,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'queued'"),
     )
     op.create_index(
+        "ix_jobs_result_blob",
+        "jobs",
+        ["result_blob"],
+        unique=False,
+        sqlite_where=sa.text("result_blob IS NOT NULL"),
+        postgresql_where=sa.text("result_blob IS NOT NULL"),
+    )
+    op.create_index(
         "uq_jobs_idempotency",
         "jobs",
         ["idempotency_scope", "idempotency_key"],
