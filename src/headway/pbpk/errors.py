@@ -113,6 +113,30 @@ class ProcessNeeded(PbpkError):
     default_hint = "Leave isolation out: the task's own is 'process'."
 
 
+class NoSuchModel(PbpkError):
+    """A request's body names a model that is not there."""
+
+    code = "no_such_model"
+    kind = ErrorKind.INVALID
+    default_hint = "Name a shipped model, or a file in a folder of HEADWAY_MODEL_PATHS."
+
+
+class ModelNotLoaded(PbpkError):
+    """The model could not be loaded, and not because libsbml found it invalid: it may have crashed its reader."""
+
+    code = "model_not_loaded"
+    kind = ErrorKind.INVALID
+    default_hint = "The attempts and the log of the job say more."
+
+
+class NotASimulation(PbpkError):
+    """The job exists, and is of another task than the path is about."""
+
+    code = "not_such_a_result"
+    kind = ErrorKind.NOT_FOUND
+    default_hint = "GET /api/v1/jobs/{id}/result has the result of any job."
+
+
 class PkNotEvaluable(PbpkError):
     """The profile does not allow PK parameters at all (no points, not finite, or unordered times)."""
 

@@ -11,7 +11,7 @@ import anyio
 from fastapi import APIRouter, Request
 
 from headway.model.commands import SubmitJob
-from headway.model.errors import ErrorKind, HeadwayError, SessionConflict, SessionNotFound, WaitTimeout
+from headway.model.errors import HeadwayError, SessionConflict, SessionNotFound, WaitTimeout
 from headway.model.job import ErrorInfo, Job
 from headway.model.states import TERMINAL_STATES, JobState
 from headway.model.times import to_rfc3339
@@ -38,20 +38,6 @@ from headway.pbpk.ways import Caller, Ways, caller
 LOAD_SECONDS: Final = 90.0
 _FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.25
 _URGENT: Final = 9
-
-
-class NoSuchModel(errors.PbpkError):
-    """The body names a model that is not there: on the documents' paths that is wrong input."""
-
-    code = "model_not_found"
-    kind = ErrorKind.INVALID
-
-
-class ModelNotLoaded(errors.PbpkError):
-    """The model could not be loaded, and not because libsbml found it invalid."""
-
-    code = "model_not_loaded"
-    kind = ErrorKind.INVALID
 
 
 def models_router(ways: Ways) -> APIRouter:
@@ -128,7 +114,7 @@ def find_model(ways: Ways, reference: str) -> tuple[str, str]:
         found = ways.places.catalog.find(reference)
         return found.name, ways.places.keep_model(found.read())
     except errors.ModelNotFound as error:
-        raise NoSuchModel(error.message, hint=error.hint, **error.details) from error
+        raise errors.NoSuchModel(error.message, hint=error.hint, **error.details) from error
 
 
 async def _load(ways: Ways, call: Caller, body: LoadSimulationIn) -> StoredSession:
@@ -193,7 +179,9 @@ def _not_loaded(job: Job) -> HeadwayError:
     if error.code == errors.InvalidModel.code:
         return errors.InvalidModel(error.message, hint=error.hint or "", job_id=job.id)
     hint = error.hint or "The job's attempts and log say more."
-    return ModelNotLoaded(f"The model could not be loaded: {error.message}", hint=hint, job_id=job.id, cause=error.code)
+    return errors.ModelNotLoaded(
+        f"The model could not be loaded: {error.message}", hint=hint, job_id=job.id, cause=error.code
+    )
 
 
 def _loaded(stored: StoredSession) -> LoadSimulationOut:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import FileResponse
 
-from headway.model.errors import ErrorKind, JobHasNoResult, ResultGone, ResultNotReady
+from headway.model.errors import JobHasNoResult, ResultGone, ResultNotReady
 from headway.model.job import Job
 from headway.model.states import TERMINAL_STATES, JobState
 from headway.model.times import to_rfc3339
@@ -24,13 +24,6 @@ _TASKS: Final[dict[Kind, str]] = {"simulations": SIMULATE, "populations": POPULA
 # Opened by itself an SVG is a document: its own style may apply, and nothing else may happen in it.
 _PLOT_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 _PLOT_HEADERS: Final = {"Cache-Control": "private, max-age=300", "Content-Security-Policy": _PLOT_POLICY}
-
-
-class NotASimulation(errors.PbpkError):
-    """The job exists, and is of another kind than the path."""
-
-    code = "not_such_a_result"
-    kind = ErrorKind.NOT_FOUND
 
 
 def results_router(ways: Ways) -> APIRouter:
@@ -101,7 +94,7 @@ def plots_router(ways: Ways) -> APIRouter:
 def _job(ways: Ways, ctx: Any, job_id: str, kinds: tuple[Kind, ...]) -> Job:
     job = ways.verbs.get_job(ctx, job_id)
     if job.task not in {_TASKS[kind] for kind in kinds}:
-        raise NotASimulation(
+        raise errors.NotASimulation(
             f"Job {job_id} is of the task {job.task}, so it has no such result.",
             hint="GET /api/v1/jobs/{id}/result has the result of any job.",
         )

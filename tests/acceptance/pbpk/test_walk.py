@@ -48,9 +48,9 @@ def test_a_model_of_a_search_path_is_loaded_by_its_file_name(server: PbpkServer)
 @pytest.mark.parametrize(
     ("path", "code", "words"),
     [
-        ("nope", "model_not_found", "search path"),
-        ("../../../etc/passwd", "model_not_found", "search path"),
-        ("/etc/passwd", "model_not_found", "search path"),
+        ("nope", "no_such_model", "search path"),
+        ("../../../etc/passwd", "no_such_model", "search path"),
+        ("/etc/passwd", "no_such_model", "search path"),
         ("broken", "invalid_model", "line"),
         ("units", "invalid_model", "nounit"),
     ],
@@ -201,7 +201,7 @@ def test_a_population_of_a_loaded_simulation_has_its_changes(server: PbpkServer)
         ({"cohort": {"size": 0}, "modelPath": "caffeine"}, 400, "invalid_simulation"),
         ({"cohort": {"size": 20_000_000}, "modelPath": "caffeine"}, 400, "invalid_simulation"),
         ({"cohort": {"size": 5}}, 404, "session_not_found"),
-        ({"cohort": {"size": 5}, "modelPath": "nope"}, 400, "model_not_found"),
+        ({"cohort": {"size": 5}, "modelPath": "nope"}, 400, "no_such_model"),
         ({"cohort": {"size": 5, "sampling": "sobol"}, "modelPath": "caffeine"}, 400, "invalid_simulation"),
         ({"cohort": {"size": 5, "covariates": [{"path": "BW"}]}, "modelPath": "caffeine"}, 400, "invalid_simulation"),
         ({"cohort": {"size": 5}, "modelPath": "caffeine", "outputs": {"aggregates": ["x"]}}, 400, "invalid_request"),
