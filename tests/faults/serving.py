@@ -110,10 +110,13 @@ class Server:
         assert found, f"it ended with {self.main.poll()}:\n{self.said()}"
         return str(found[-1])
 
-    def ready_again(self) -> str:
-        """Its URL, after the supervisor has started another service process."""
-        before = len(READY.findall(self.said()))
-        wait_until(lambda: len(READY.findall(self.said())) > before, what="it to be ready again", seconds=START_SECONDS)
+    def count_ready(self) -> int:
+        """How often it has said that it is ready, since its last start."""
+        return len(READY.findall(self.said()))
+
+    def ready_again(self, before: int) -> str:
+        """Its URL, after the supervisor has started another service process; `before` counts the ready lines."""
+        wait_until(lambda: self.count_ready() > before, what="it to be ready again", seconds=START_SECONDS)
         return str(READY.findall(self.said())[-1])
 
     def said(self) -> str:
