@@ -22,6 +22,8 @@ class Move(NamedTuple):
         changes: columns written with it; one named like ``rescues+`` adds.
         data: facts for its event.
         unless_cancelling: refused when somebody asked to cancel the job.
+        known: the job's attempts and the attempt's task, where the holder of the fence knows them: they need not
+            be read back.
     """
 
     verb: Verb
@@ -30,6 +32,7 @@ class Move(NamedTuple):
     changes: Mapping[str, Any] = MappingProxyType({})
     data: Mapping[str, Any] | None = None
     unless_cancelling: bool = False
+    known: tuple[int, str] | None = None
 
 
 class EndedAttempt(NamedTuple):

@@ -56,10 +56,7 @@ def finish_all(
     decisions = [
         _holding(decide(ctx, finish, now, ref), finish, worker_id) for finish, ref in zip(finishes, refs, strict=True)
     ]
-    moves = [
-        Move(one.verb, finish.job_id, finish.fence, one.changes, one.data, one.verb in _AGAIN)
-        for finish, one in zip(finishes, decisions, strict=True)
-    ]
+    moves = [_move(finish, one) for finish, one in zip(finishes, decisions, strict=True)]
     answers: list[FinishAnswer | None] = []
     ended: list[EndedAttempt] = []
     for finish, decision, answer in zip(finishes, decisions, tx.move_many(moves, actor), strict=True):
@@ -77,6 +74,12 @@ def finish_all(
         tx.end_attempts(ended)
     # Asked last: the first of two reports of one attempt may be among these.
     return [answer or _refused(tx, finish) for finish, answer in zip(finishes, answers, strict=True)]
+
+
+def _move(finish: Finish, decision: Decision) -> Move:
+    verb, begun = decision.verb, finish.begun
+    known = (begun.attempt, begun.task) if begun is not None and verb is Verb.SUCCEED else None
+    return Move(verb, finish.job_id, finish.fence, decision.changes, decision.data, verb in _AGAIN, known)
 
 
 def _holding(decision: Decision, finish: Finish, worker_id: str) -> Decision:

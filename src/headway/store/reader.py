@@ -14,11 +14,14 @@ from headway.model.commands import ListJobs
 from headway.model.errors import InvalidRequest
 from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
 from headway.model.states import LIVE_STATES, JobState
+from headway.store.prepared import Cursor
 from headway.store.rows import (
     ATTEMPT_COLUMNS,
     JOB_COLUMNS,
     LOG_COLUMNS,
     SESSION_COLUMNS,
+    EventRow,
+    JobRow,
     to_attempt,
     to_event,
     to_job,
@@ -37,6 +40,12 @@ class SqlReader:
         self._statements = statements
         self._now = now
 
+    def _cursor(self) -> Cursor:
+        # The driver's own: finding out about 50 columns costs SQLAlchemy more than the whole look-up.
+        cursor: Any = self._connection.connection.cursor()
+        given: Cursor = cursor
+        return given
+
     def now(self) -> int:
         """See ``Reader.now``."""
         query = self._statements.facts.database_time
@@ -44,8 +53,8 @@ class SqlReader:
 
     def get(self, job_id: str) -> Job | None:
         """See ``Reader.get``."""
-        row = self._statements.get_job.read(self._connection, {"job_id": job_id}).first()
-        return to_job(row) if row else None
+        found = self._statements.get_job.rows(self._cursor(), {"job_id": job_id})
+        return to_job(JobRow._make(found[0])) if found else None
 
     def list_jobs(self, query: ListJobs) -> Page[Job]:
         """See ``Reader.list_jobs``."""
@@ -104,10 +113,10 @@ class SqlReader:
         """See ``Reader.events``."""
         parameters: dict[str, Any] = {"after": after, "batch": limit}
         if job_id is None:
-            found = self._statements.all_events.read(self._connection, parameters)
+            found = self._statements.all_events.rows(self._cursor(), parameters)
         else:
-            found = self._statements.job_events.read(self._connection, {**parameters, "job_id": job_id})
-        return [to_event(row) for row in found]
+            found = self._statements.job_events.rows(self._cursor(), {**parameters, "job_id": job_id})
+        return [to_event(EventRow._make(row)) for row in found]
 
     def feed_bounds(self) -> tuple[int, int]:
         """See ``Reader.feed_bounds``."""

@@ -19,6 +19,8 @@ JOB_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (*(c for c in jobs.columns if c
 JobRow = namedtuple("JobRow", [column.name for column in JOB_COLUMNS])  # type: ignore[misc]  # noqa: PYI024
 """A row of ``JOB_COLUMNS`` that did not come through SQLAlchemy."""
 EVENT_COLUMNS = tuple(events.columns)
+EventRow = namedtuple("EventRow", [column.name for column in EVENT_COLUMNS])  # type: ignore[misc]  # noqa: PYI024
+"""A row of ``EVENT_COLUMNS`` that did not come through SQLAlchemy."""
 LOG_COLUMNS = tuple(job_logs.columns)
 SESSION_COLUMNS = tuple(sessions.columns)
 ATTEMPT_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (

@@ -27,7 +27,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(length=20), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            "outcome IS NULL OR outcome IN ('succeeded', 'failed', 'timeout', 'cancelled', 'abandoned', 'interrupted', 'retried', 'replaced', 'ignored', 'rejected')",
+            "outcome IS NULL OR (outcome = 'succeeded' OR outcome = 'failed' OR outcome = 'timeout' OR outcome = 'cancelled' OR outcome = 'abandoned' OR outcome = 'interrupted' OR outcome = 'retried' OR outcome = 'replaced' OR outcome = 'ignored' OR outcome = 'rejected')",
             name=op.f("ck_attempts_outcome"),
         ),
         sa.CheckConstraint("(finished_at IS NOT NULL) = (outcome IS NOT NULL)", name=op.f("ck_attempts_finished")),
@@ -157,12 +157,12 @@ def upgrade() -> None:
         sa.Column("actor", sa.String(length=255), nullable=False),
         sa.Column("traceparent", sa.String(length=64), nullable=True),
         sa.CheckConstraint(
-            "(finished_at IS NOT NULL) = (state IN ('cancelled', 'failed', 'succeeded', 'timeout'))",
+            "(finished_at IS NOT NULL) = (state = 'cancelled' OR state = 'failed' OR state = 'succeeded' OR state = 'timeout')",
             name=op.f("ck_jobs_finished"),
         ),
-        sa.CheckConstraint("isolation IN ('thread', 'process')", name=op.f("ck_jobs_isolation")),
+        sa.CheckConstraint("(isolation = 'thread' OR isolation = 'process')", name=op.f("ck_jobs_isolation")),
         sa.CheckConstraint(
-            "state IN ('scheduled', 'queued', 'running', 'retry_scheduled', 'succeeded', 'failed', 'timeout', 'cancelled')",
+            "(state = 'scheduled' OR state = 'queued' OR state = 'running' OR state = 'retry_scheduled' OR state = 'succeeded' OR state = 'failed' OR state = 'timeout' OR state = 'cancelled')",
             name=op.f("ck_jobs_state"),
         ),
         sa.CheckConstraint("priority BETWEEN 0 AND 9", name=op.f("ck_jobs_priority")),
