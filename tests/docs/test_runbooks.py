@@ -94,7 +94,12 @@ def test_restore_without_a_copy(damaged: Path) -> None:
 
 def test_schema_mismatch_of_an_older_database(folder: Path) -> None:
     with sqlite3.connect(folder / "var/jobs/registry.db") as connection:
-        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = [
+            row[0]
+            for row in connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+            )
+        ]
         for table in tables:
             connection.execute(f'DROP TABLE "{table}"')
     connection.close()
