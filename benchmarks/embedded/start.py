@@ -16,12 +16,13 @@ _SETTLE_SECONDS = 5.0
 
 def start(plan: Plan) -> list[Figure]:
     """Start on a fresh data directory and again on the same, and idle in between."""
-    fresh, again, idle, service, supervisor, others = [], [], [], [], [], []
+    fresh, again, cpus, idle, service, supervisor, others = [], [], [], [], [], [], []
     seconds = plan.of(20, 5)
     for turn in range(plan.runs):
         with folder() as path, Load() as load:
             with HeadwayUp(path / "data") as server:
                 fresh.append(server.ready_seconds)
+                cpus.append(tree_seconds(server.pid))
                 time.sleep(_SETTLE_SECONDS)
                 begun, cpu = time.monotonic(), tree_seconds(server.pid)
                 time.sleep(seconds)
@@ -36,6 +37,7 @@ def start(plan: Plan) -> list[Figure]:
     return [
         Figure("`headway up`, fresh data directory, to ready", "s", tuple(fresh), ready, busy),
         Figure("`headway up`, next start, to ready", "s", tuple(again), ready, busy),
+        Figure("`headway up`, fresh data directory: CPU until ready", "s", tuple(cpus), None, busy),
         Figure("idle CPU, service and supervisor", "% core", tuple(idle), Goal(at_most=1.0), busy, f"over {seconds} s"),
         Figure("idle memory (RSS), service", "MiB", tuple(service), Goal(at_most=250), busy),
         Figure("idle memory (RSS), supervisor", "MiB", tuple(supervisor), None, busy),
