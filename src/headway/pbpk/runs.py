@@ -216,7 +216,7 @@ def _simulate(
             return False
     took = time.monotonic() - begun
     if todo:
-        job.log(f"{spec.size - kept:,} individuals simulated in {took:.1f} s by up to {wanted} workers")
+        job.log(f"{spec.size - kept:,} individuals simulated in {took:.1f} s by at most {wanted} worker processes")
     return True
 
 
