@@ -46,7 +46,8 @@ class Load:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads = [
-            threading.Thread(target=self._client, args=(random.Random(f"{seed}-{number}"),)) for number in range(clients)
+            threading.Thread(target=self._client, args=(random.Random(f"{seed}-{number}"),))
+            for number in range(clients)
         ]
 
     def __enter__(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection
@@ -104,7 +105,7 @@ def _illegal(own: list[dict[str, Any]]) -> list[str]:
     found = []
     if own[0]["verb"] not in _OPENING:
         found.append(f"begins with {own[0]['verb']}")
-    for before, event in zip(own, own[1:], strict=False):
+    for before, event in itertools.pairwise(own):
         row = BY_VERB[Verb(event["verb"])]
         if before["state"] not in row.from_states:
             found.append(f"{event['verb']} from {before['state']}")
@@ -160,7 +161,9 @@ def _examine_effects(proof: Proof, attempts: list[dict[str, Any]], path: Path, *
                 proof.wrong.append(f"{key} still computed when attempt {newest[key[0]]} had begun")
             elif outcome.get(key) != "abandoned":
                 proof.wrong.append(f"{key} overlaps and was not superseded: {outcome.get(key)}")
-    proof.wrong += [f"{count} effects {what} of {job}/{fence}" for (job, fence, what), count in seen.items() if count > 1]
+    proof.wrong += [
+        f"{count} effects {what} of {job}/{fence}" for (job, fence, what), count in seen.items() if count > 1
+    ]
     for key, ended in outcome.items():
         if ended == "succeeded" and not seen[*key, "end"]:
             proof.wrong.append(f"{key} succeeded without having ended")

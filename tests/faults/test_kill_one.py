@@ -56,9 +56,7 @@ def test_the_service_under_load(
         with server.client() as client:
             all_ended(client)
     assert server.stop() == 0
-    proof = examine(
-        f"sqlite:///{server.data_dir}/jobs/registry.db", server.effects, accepted=load.counted.accepted
-    )
+    proof = examine(f"sqlite:///{server.data_dir}/jobs/registry.db", server.effects, accepted=load.counted.accepted)
     with capsys.disabled():
         print(f"\n{fault_rounds} kills of the service; {len(load.counted.accepted)} accepted; {proof}")
     assert not load.counted.wrong, load.counted.wrong[:5]
@@ -117,22 +115,16 @@ def test_a_child_takes_one_attempt_with_it(serve: Callable[..., Server], tmp_pat
     server.stop()
 
 
-@pytest.mark.parametrize("how", ["segfault", "exit", "kill"])
-def test_a_thread_that_takes_the_service_down_is_tried_again(serve: Callable[..., Server], how: str) -> None:
-    server = serve(options=("--workers", "2"))
-    with Client(server.start()) as client:
-        job = client.submit("work.crash_in_a_thread", [how, 1])
-        ended = client.wait(job.id, 60)
-        assert (ended.state, ended.fence, ended.rescues) == (JobState.SUCCEEDED, 2, 1)
-        assert [str(one.outcome) for one in client.attempts(job.id)] == ["abandoned", "succeeded"]
-    server.stop()
-
-
-def test_a_thread_that_always_takes_the_service_down_fails_as_worker_lost(serve: Callable[..., Server]) -> None:
+def test_threads_that_take_the_service_down_are_tried_again_and_fail_as_lost_in_the_end(
+    serve: Callable[..., Server],
+) -> None:
     server = serve(options=("--workers", "2"), settings={"HEADWAY_MAX_RESCUES": "1"})
     with Client(server.start()) as client:
-        job = client.submit("work.crash_in_a_thread", ["kill", 100])
-        ended = client.wait(job.id, 60)
+        for how in ("segfault", "exit", "kill"):
+            ended = client.wait(client.submit("work.crash_in_a_thread", [how, 1]).id, 60)
+            assert (ended.state, ended.fence, ended.rescues) == (JobState.SUCCEEDED, 2, 1)
+            assert [str(one.outcome) for one in client.attempts(ended.id)] == ["abandoned", "succeeded"]
+        ended = client.wait(client.submit("work.crash_in_a_thread", ["kill", 100]).id, 60)
         assert ended.state is JobState.FAILED
         assert ended.error is not None
         assert ended.error.code == "worker_lost"

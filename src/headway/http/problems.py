@@ -16,6 +16,7 @@ from headway.model.errors import ErrorKind, HeadwayError, InvalidRequest, Malfor
 from headway.model.redact import mask_secrets
 
 RETRY_AFTER_SECONDS = 2
+_LONGEST_KEY = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +124,7 @@ def invalid(findings: Sequence[Mapping[str, Any]]) -> HeadwayError:
     Args:
         findings: ``ValidationError.errors()``; what was sent is not repeated, it may hold a secret.
     """
-    errors = [
-        {"field": ".".join(str(part) for part in finding["loc"]), "message": mask_secrets(_plain(finding))}
-        for finding in findings[:100]
-    ]
+    errors = [{"field": _place(finding["loc"]), "message": mask_secrets(_plain(finding))} for finding in findings[:100]]
     if any(finding["type"] == "json_invalid" for finding in findings):
         return MalformedRequest(f"The body is not JSON: {errors[0]['message']}.")
     told = "; ".join(
@@ -135,6 +133,11 @@ def invalid(findings: Sequence[Mapping[str, Any]]) -> HeadwayError:
     rest = f"; and {len(findings) - 5} more" if len(findings) > 5 else ""
     hint = "Compare the request with /openapi.json."
     return InvalidRequest(f"{told}{rest}.", hint=hint, errors=errors)
+
+
+def _place(parts: Sequence[int | str]) -> str:
+    # A part may be a key of the sender's own, of any length.
+    return ".".join(str(part)[:_LONGEST_KEY] for part in parts)
 
 
 def _plain(finding: Mapping[str, Any]) -> str:

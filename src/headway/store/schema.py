@@ -92,6 +92,8 @@ def upgrade_schema(engine: Engine) -> SchemaState:
                     f"the database is at schema version {state.found}, which this Headway does not know",
                     hint="Install the Headway that wrote it.",
                 )
+            if state.found is None:
+                _refuse_foreign(connection)
             if not state.current:
                 config = _config()
                 config.attributes["connection"] = connection
@@ -103,6 +105,15 @@ def upgrade_schema(engine: Engine) -> SchemaState:
                 connection.rollback()
                 connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
                 connection.commit()
+
+
+def _refuse_foreign(connection: Connection) -> None:
+    taken = sorted(set(metadata.tables) & set(sa.inspect(connection).get_table_names()))
+    if taken:
+        raise SchemaMismatch(
+            f"the database has tables of another program under names that Headway needs: {', '.join(taken)}",
+            hint="Name an empty database with JOB_REGISTRY_PATH.",
+        )
 
 
 def differences(engine: Engine) -> list[object]:
