@@ -22,7 +22,14 @@ _CONNECT = {
     "tcp_user_timeout": 10_000,
     "application_name": "headway",
     # A lock held by a frozen process must not freeze this one: the transaction is given up and tried again.
-    "options": "-c statement_timeout=60000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000",
+    "options": "-c statement_timeout=60000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000 -c jit=off",
+}
+# Every statement of the writer finds its rows by a key. Tables that grow from empty to thousands of rows before they
+# are first analysed, and a JSON array that is guessed at a hundred rows, lead the planner to read whole tables.
+_BY_KEY = {
+    **_CONNECT,
+    "options": f"{_CONNECT['options']} -c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+    " -c enable_hashjoin=off -c enable_mergejoin=off",
 }
 # deadlock_detected, serialization_failure, lock_not_available, unique_violation
 _TRY_AGAIN = {"40P01", "40001", "55P03", "23505"}
@@ -33,7 +40,12 @@ def open_postgres(url: str, *, clock: Clock, signal: Signal) -> SqlStore:
     """Open the database at the URL. The caller has checked the schema."""
     return SqlStore(
         sa.create_engine(
-            driver_url(url), connect_args=_CONNECT, pool_size=1, max_overflow=0, isolation_level="AUTOCOMMIT"
+            # One connection for the group commit, one for the sequencer.
+            driver_url(url),
+            connect_args=_BY_KEY,
+            pool_size=2,
+            max_overflow=0,
+            isolation_level="AUTOCOMMIT",
         ),
         postgres_engine(url, read_only=True),
         POSTGRES,

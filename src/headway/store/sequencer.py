@@ -6,8 +6,6 @@ Elsewhere an advisory lock is held until the numbering commits, so positions bec
 
 from __future__ import annotations
 
-from sqlalchemy.engine import Connection
-
 from headway.store.prepared import Cursor
 from headway.store.statements import Statements
 from headway.store.tx import SqlTx
@@ -30,14 +28,16 @@ def number_within(cursor: Cursor, statements: Statements, tx: SqlTx) -> int:
     return count
 
 
-def number_committed(connection: Connection, statements: Statements) -> int:
+def number_committed(cursor: Cursor, statements: Statements) -> int:
     """Number what is committed and has no position, if the lock is free; the caller commits."""
     lock = statements.facts.sequencer_lock
-    if lock is None or not connection.exec_driver_sql(lock).scalar():
+    assert lock is not None
+    cursor.execute(lock)
+    if not cursor.fetchall()[0][0]:
         return 0
     # Statements of their own after the lock: their snapshots then see all that earlier holders numbered.
-    head = statements.read_counter.read(connection, {"counter": "feed"}).scalar_one()
-    count = statements.number_events.read(connection, {"head": head, "batch": _BATCH}).rowcount
+    head: int = statements.read_counter.value(cursor, {"counter": "feed"})
+    count = statements.number_events.change(cursor, {"head": head, "batch": _BATCH})
     if count:
-        statements.add_to_counter.read(connection, {"counter": "feed", "step": count})
+        statements.add_to_counter.change(cursor, {"counter": "feed", "step": count})
     return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,6 +77,8 @@ class SqlStore:
         self._translate = translate
         self._statements = Statements(writer.dialect, facts)
         self._link: Link | None = None
+        self._sequencer: Link | None = None
+        self._numbering = threading.Lock()
         self._group = GroupCommit(self._open_unit, translate, self._committed)
 
     @property
@@ -105,10 +108,17 @@ class SqlStore:
         """See ``Store.number_events``."""
         if self._facts.sequencer_lock is None:
             return 0
-        with self._translated(), self._readers.connect() as autocommitting:
-            connection = autocommitting.execution_options(isolation_level="READ COMMITTED")
-            count = number_committed(connection, self._statements)
-            connection.commit()
+        with self._numbering, self._translated():
+            link = self._sequencer or Link(self._writer, self._facts)
+            self._sequencer = None
+            try:
+                link.begin()
+                count = number_committed(link.cursor, self._statements)
+                link.cursor.execute("COMMIT")
+            except BaseException:
+                link.drop()
+                raise
+            self._sequencer = link
         if count:
             self._signal.notify("feed")
         return count
@@ -124,6 +134,8 @@ class SqlStore:
         """See ``Store.close``."""
         self._group.close()
         self._drop_link()
+        if self._sequencer is not None:
+            self._sequencer.drop()
         self._writer.dispose()
         self._readers.dispose()
 

@@ -245,5 +245,5 @@ def _beat_statement(facts: DialectFacts) -> str:
         )
     )
     return f"""UPDATE jobs SET heartbeat_at = {now}, {kept} FROM {facts.reports}
-        WHERE jobs.id = r.id AND jobs.fence = r.fence AND jobs.state = 'running' AND jobs.worker_id = {worker}
+        WHERE jobs.id = r.id AND jobs.fence = r.fence AND jobs.state || '' = 'running' AND jobs.worker_id = {worker}
         RETURNING jobs.id, jobs.fence, jobs.cancel_requested_at"""

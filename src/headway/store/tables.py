@@ -33,6 +33,15 @@ STATE_CHECK = _one_of("state", [str(state) for state in JobState])
 FINISHED_CHECK = f"(finished_at IS NOT NULL) = {_one_of('state', sorted(TERMINAL_STATES))}"
 OUTCOME_CHECK = f"outcome IS NULL OR {_one_of('outcome', [str(outcome) for outcome in AttemptOutcome])}"
 
+# Rows of these tables change several times within seconds of their birth: Postgres must clean up behind them long
+# before a fifth of a million rows is dead, or a claim walks over thousands of dead entries to find the next job.
+CLEANED = {
+    "autovacuum_vacuum_threshold": 2000,
+    "autovacuum_vacuum_scale_factor": 0.01,
+    "autovacuum_analyze_threshold": 1000,
+    "autovacuum_analyze_scale_factor": 0.02,
+}
+
 jobs = sa.Table(
     "jobs",
     metadata,
@@ -93,6 +102,7 @@ jobs = sa.Table(
     sa.CheckConstraint(FINISHED_CHECK, name="finished"),
     sa.CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
     sa.CheckConstraint(_one_of("isolation", ["thread", "process"]), name="isolation"),
+    postgresql_with=CLEANED,
 )
 
 _RUNNING = "state = 'running'"
@@ -150,6 +160,7 @@ attempts = sa.Table(
     sa.CheckConstraint(OUTCOME_CHECK, name="outcome"),
     sa.CheckConstraint("(finished_at IS NOT NULL) = (outcome IS NOT NULL)", name="finished"),
     sqlite_with_rowid=False,
+    postgresql_with=CLEANED,
 )
 
 events = sa.Table(
@@ -167,6 +178,7 @@ events = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("data", sa.Text),
     sqlite_autoincrement=True,
+    postgresql_with=CLEANED,
 )
 sa.Index("uq_events_pos", events.c.pos, unique=True)
 sa.Index("ix_events_job_id", events.c.job_id, events.c.id)

@@ -186,11 +186,11 @@ def to_begun(row: Claimed, now: int) -> Begun:
     )
 
 
-def _state_in(states: Sequence[JobState]) -> sa.ColumnElement[bool]:
+def _state_in(states: Sequence[JobState], column: sa.ColumnElement[str] = jobs.c.state) -> sa.ColumnElement[bool]:
     # Literals, not parameters, and `=` for one: a partial index is only used when the planner can see the state.
     if len(states) == 1:
-        return jobs.c.state == sa.literal_column(f"'{states[0]}'")
-    return jobs.c.state.in_([sa.literal_column(f"'{state}'") for state in states])
+        return column == sa.literal_column(f"'{states[0]}'")
+    return column.in_([sa.literal_column(f"'{state}'") for state in states])
 
 
 def _move_statement(
@@ -206,12 +206,17 @@ def _move_statement(
     }
     if size:
         given = dict(records({name: value.type for name, value in given.items()}, size).subquery("r").c)
+    # The state is hidden from the indexes by state: the job is found by its id, however few jobs are in that state.
     values: dict[str, Any] = {"state": sa.literal_column(f"'{row.to_state}'")}
     values |= {name: sa.bindparam("now", type_=sa.BigInteger) for name in _stamped(row)}
     for place, (name, column) in zip(_PLACES, columns.items(), strict=False):
         value = given[place]
         values[column.name] = column + value if name.endswith(_ADD) else value
-    statement = sa.update(jobs).values(values).where(jobs.c.id == given["job_id"], _state_in(row.from_states))
+    statement = (
+        sa.update(jobs)
+        .values(values)
+        .where(jobs.c.id == given["job_id"], _state_in(row.from_states, jobs.c.state + sa.literal_column("''")))
+    )
     if fenced:
         statement = statement.where(jobs.c.fence == given["held_fence"])
     if unless_cancelling:

@@ -11,6 +11,14 @@ branch_labels = None
 depends_on = None
 
 
+_CLEANED = {
+    "autovacuum_vacuum_threshold": 2000,
+    "autovacuum_vacuum_scale_factor": 0.01,
+    "autovacuum_analyze_threshold": 1000,
+    "autovacuum_analyze_scale_factor": 0.02,
+}
+
+
 def upgrade() -> None:
     """Before the new code runs."""
     op.create_table(
@@ -33,6 +41,7 @@ def upgrade() -> None:
         sa.CheckConstraint("(finished_at IS NOT NULL) = (outcome IS NOT NULL)", name=op.f("ck_attempts_finished")),
         sa.PrimaryKeyConstraint("job_id", "fence", name=op.f("pk_attempts")),
         sqlite_with_rowid=False,
+        postgresql_with=_CLEANED,
     )
     op.create_table(
         "audit",
@@ -70,6 +79,7 @@ def upgrade() -> None:
         sa.Column("data", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
         sqlite_autoincrement=True,
+        postgresql_with=_CLEANED,
     )
     op.create_index("ix_events_job_id", "events", ["job_id", "id"], unique=False)
     op.create_index(
@@ -167,6 +177,7 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("priority BETWEEN 0 AND 9", name=op.f("ck_jobs_priority")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
+        postgresql_with=_CLEANED,
     )
     op.create_index("ix_jobs_by_queue", "jobs", ["queue", "submitted_at", "id"], unique=False)
     op.create_index("ix_jobs_by_state", "jobs", ["state", "submitted_at", "id"], unique=False)
