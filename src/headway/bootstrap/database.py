@@ -101,7 +101,7 @@ def _ready(engine: Any, *, upgrade: bool) -> None:
         empty = schema_state(connection).found is None
     if empty and upgrade:
         upgrade_schema(engine)
-    check_schema(engine)
+    check_schema(engine, whole=False)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 import math
@@ -19,14 +20,21 @@ from headway.ports.catalog import TaskInfo
 from headway.service.context import Context, Services
 
 DEFAULT_QUEUE = "celery"
+_TRACE_ID = re.compile(r"^[0-9a-f]{32}$")
 _TRACEPARENT = re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 _MAX_LABELS = 32
+# Made once: json.dumps with options makes an encoder for every call.
+_plain_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_sorted_json = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
 def encode(services: Services, value: Any) -> str:
     """Compact JSON; what plain JSON does not know goes through Celery's codec."""
+    if not value:
+        # Most jobs have no args or no kwargs.
+        return "[]" if value == [] else "{}" if value == {} else _plain_json(value)
     try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return _plain_json(value)
     except TypeError:
         return services.codec.dumps(value)
     except ValueError as error:
@@ -53,8 +61,7 @@ def job_row(ctx: Context, command: SubmitJob, now: int) -> dict[str, Any]:
     scheduled = command.run_at is not None and command.run_at > now
     backoff = command.backoff or (info.backoff if info else None)
     traceparent = command.traceparent or ctx.traceparent
-    row: dict[str, Any] = dict.fromkeys(_EMPTY)
-    row |= {
+    row: dict[str, Any] = _EMPTY_ROW | {
         "id": job_id,
         "task": command.task,
         "state": str(JobState.SCHEDULED if scheduled else JobState.QUEUED),
@@ -121,24 +128,26 @@ _EMPTY = (
 )
 
 
+_EMPTY_ROW: dict[str, Any] = dict.fromkeys(_EMPTY)
+
+
 def fingerprint(command: SubmitJob, args: str, kwargs: str) -> str:
     """SHA-256 over what the caller asked for, so that the same request is recognised and another one refused."""
-    asked = [
-        command.task,
-        args,
-        json.dumps(json.loads(kwargs), sort_keys=True),
+    if len(command.kwargs) > 1:
+        kwargs = _sorted_json(json.loads(kwargs))
+    asked = (
         command.queue,
         command.priority,
         command.run_at,
         command.expires_at,
         command.timeout_seconds,
         command.max_retries,
-        asdict(command.backoff) if command.backoff else None,
+        command.backoff,
         command.isolation,
-        sorted(command.labels.items()),
+        sorted(command.labels.items()) if command.labels else None,
         command.retry_of,
-    ]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    )
+    return hashlib.sha256(f"{command.task}\n{args}\n{kwargs}\n{asked!r}".encode()).hexdigest()
 
 
 def _task(services: Services, command: SubmitJob) -> TaskInfo | None:
@@ -159,35 +168,77 @@ def _check_size(services: Services, task: str, size: int) -> None:
 
 
 def _check_fields(command: SubmitJob) -> None:
+    wrong = list(
+        _wrong_options(
+            command.task,
+            command.queue,
+            command.priority,
+            command.timeout_seconds,
+            command.max_retries,
+            command.isolation,
+            command.backoff,
+        )
+    )
+    # Annotated, but a caller in Python may give anything.
+    for kind, shape, given in (
+        (list, "args to be a list", command.args),
+        (Mapping, "kwargs to be an object", command.kwargs),
+    ):
+        if not isinstance(given, kind):
+            wrong.append(f"expected {shape}, got: {type(given).__name__}")
+    for name in ("job_id", "idempotency_key"):
+        value = getattr(command, name)
+        if value is not None and not _is_name(value):
+            wrong.append(f"expected {name} to have 1 to 255 printable characters, got: {value!r}")
+    if command.labels:
+        wrong += _wrong_labels(command.labels)
+    if wrong:
+        raise InvalidRequest("; ".join(wrong), hint="Correct these fields and submit again; nothing was stored.")
+
+
+def _is_name(value: str) -> bool:
+    return 0 < len(value) <= 255 and value.isprintable()
+
+
+def _wrong_labels(labels: Mapping[str, str]) -> list[str]:
+    wrong = []
+    if len(labels) > _MAX_LABELS:
+        wrong.append(f"expected at most {_MAX_LABELS} labels, got: {len(labels)}")
+    for name, value in labels.items():
+        if not (0 < len(name) <= 63 and len(value) <= 255 and name.isprintable() and value.isprintable()):
+            wrong.append(f"expected printable labels of at most 63 and 255 characters, got: {name!r}: {value!r}")
+    return wrong
+
+
+@functools.lru_cache(maxsize=512)
+def _wrong_options(
+    task: str,
+    queue: str | None,
+    priority: int,
+    timeout_seconds: float | None,
+    max_retries: int | None,
+    isolation: str | None,
+    backoff: Backoff | None,
+) -> tuple[str, ...]:
+    """What is wrong with the options of a job; remembered, because the jobs of a batch share them."""
     wrong: list[str] = []
 
     def expect(good: bool, what: str, got: object) -> None:
         if not good:
             wrong.append(f"expected {what}, got: {got!r}")
 
-    expect(isinstance(command.args, list), "args to be a list", type(command.args).__name__)
-    expect(isinstance(command.kwargs, Mapping), "kwargs to be an object", type(command.kwargs).__name__)
-    expect(0 < len(command.task) <= 255, "task to have 1 to 255 characters", command.task[:300])
-    expect(command.task.isprintable(), "task to be printable", command.task[:300])
-    for name in ("job_id", "queue", "idempotency_key"):
-        value = getattr(command, name)
-        expect(value is None or 0 < len(value) <= 255, f"{name} to have 1 to 255 characters", value)
-        expect(value is None or value.isprintable(), f"{name} to be printable", value)
-    expect(0 <= command.priority <= 9, "priority to be 0 to 9", command.priority)
-    seconds = command.timeout_seconds
+    expect(_is_name(task), "task to have 1 to 255 printable characters", task[:300])
+    expect(queue is None or _is_name(queue), "queue to have 1 to 255 printable characters", queue)
+    expect(0 <= priority <= 9, "priority to be 0 to 9", priority)
     expect(
-        seconds is None or (math.isfinite(seconds) and seconds >= 0), "timeout_seconds to be 0 (none) or more", seconds
+        timeout_seconds is None or (math.isfinite(timeout_seconds) and timeout_seconds >= 0),
+        "timeout_seconds to be 0 (none) or more",
+        timeout_seconds,
     )
-    retries = command.max_retries
-    expect(retries is None or 0 <= retries <= 10_000, "max_retries to be 0 to 10000", retries)
-    expect(command.isolation in (None, "thread", "process"), "isolation to be thread or process", command.isolation)
-    _check_backoff(command.backoff, expect)
-    expect(len(command.labels) <= _MAX_LABELS, f"at most {_MAX_LABELS} labels", len(command.labels))
-    for name, value in command.labels.items():
-        expect(0 < len(name) <= 63 and len(value) <= 255, "labels of at most 63 and 255 characters", f"{name}: {value}")
-        expect(name.isprintable() and value.isprintable(), "labels to be printable", f"{name}: {value}")
-    if wrong:
-        raise InvalidRequest("; ".join(wrong), hint="Correct these fields and submit again; nothing was stored.")
+    expect(max_retries is None or 0 <= max_retries <= 10_000, "max_retries to be 0 to 10000", max_retries)
+    expect(isolation in (None, "thread", "process"), "isolation to be thread or process", isolation)
+    _check_backoff(backoff, expect)
+    return tuple(wrong)
 
 
 def _check_backoff(backoff: Backoff | None, expect: Any) -> None:
@@ -209,6 +260,6 @@ def _first(*values: Any) -> Any:
 def _new_trace(job_id: str) -> str | None:
     # The job's own id is a fine trace id, and makes the two easy to match; a caller's odd id is hashed.
     digits = job_id.replace("-", "")
-    if not re.fullmatch(r"[0-9a-f]{32}", digits):
+    if not _TRACE_ID.match(digits):
         digits = hashlib.sha256(job_id.encode()).hexdigest()[:32]
     return f"00-{digits}-{digits[-16:]}-01"

@@ -16,6 +16,7 @@ from headway.model.errors import SchemaMismatch, StoreDamaged
 from headway.store.tables import metadata
 
 _MIGRATION_LOCK = 5207062
+_SMALL_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,13 @@ def schema_state(connection: Connection) -> SchemaState:
     return SchemaState(MigrationContext.configure(connection).get_current_revision(), expected)
 
 
-def check_schema(engine: Engine) -> SchemaState:
+def check_schema(engine: Engine, *, whole: bool = True) -> SchemaState:
     """Refuse, with the remedy, a database that this Headway cannot work with.
+
+    Args:
+        engine: of the database.
+        whole: read all of an SQLite file. A start does so only while the file is small: a million jobs take
+            longer to read than anybody waits for a start, and damage shows itself with the same error later.
 
     Raises:
         SchemaMismatch: it is empty, older or newer.
@@ -53,7 +59,7 @@ def check_schema(engine: Engine) -> SchemaState:
     """
     with engine.connect() as connection:
         state = schema_state(connection)
-        if engine.dialect.name == "sqlite":
+        if engine.dialect.name == "sqlite" and (whole or _file_bytes(connection) <= _SMALL_BYTES):
             found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
             if found != "ok":
                 raise StoreDamaged(f"the registry file is damaged: {found}")
@@ -74,6 +80,12 @@ def check_schema(engine: Engine) -> SchemaState:
         f"the database is at schema version {state.found}, which is newer than this Headway ({state.expected})",
         hint="Install the newer Headway again, or restore a copy of the database from before its upgrade.",
     )
+
+
+def _file_bytes(connection: Connection) -> int:
+    pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
+    return int(pages) * int(size)
 
 
 def upgrade_schema(engine: Engine) -> SchemaState:
