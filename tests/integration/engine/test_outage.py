@@ -6,9 +6,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+
+from headway.engine.embedded.engine import EmbeddedEngine
 from headway.engine.embedded.spool import Spool, offer_spooled
+from headway.model.commands import Finish
 from headway.model.errors import StoreUnavailable
-from headway.model.states import JobState
+from headway.model.states import AttemptOutcome, JobState
 from headway.service import rescue_lapsed
 from tests.integration.engine import sample as sample_tasks
 from tests.integration.engine.conftest import Node
@@ -63,6 +67,26 @@ def test_an_engine_that_stops_during_the_outage_leaves_the_finish_to_the_next(ma
     assert offer_spooled(Spool(node.folder / "spool"), node.door) == 1
     assert node.door.get(job.id).state is JobState.SUCCEEDED
     rescue_lapsed(node.ctx, silent_for=0.0)
+    assert node.outcomes(job.id) == ["succeeded"]
+
+
+def test_a_finish_that_waited_for_company_is_kept_too(make_node: Callable[..., Node]) -> None:
+    node = make_node()
+    gate = Gate(node.door)
+    # Never started: no slot comes to take the finish before `tidy` does.
+    log = structlog.get_logger("test")
+    engine = EmbeddedEngine(gate, sample.app, clock=node.clock, settings=node.settings(), log=log)
+    job = node.submit("add", 1, 2)
+    (begun,) = node.door.begin(1)
+    slots = engine._slots
+    slots._done.append(Finish(job.id, begun.fence, AttemptOutcome.SUCCEEDED, result_json="3", begun=begun))
+    gate.shut.set()
+    assert slots.tidy(), "it still waits"
+    assert slots.tidy()
+    assert engine.status().spooled == 1
+    gate.shut.clear()
+    assert not slots.tidy()
+    assert engine.status().spooled == 0
     assert node.outcomes(job.id) == ["succeeded"]
 
 

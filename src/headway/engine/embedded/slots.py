@@ -91,6 +91,7 @@ class Slots:
         self._ready: deque[RunningAttempt] = deque()
         self._done: deque[Finish] = deque()
         self._done_since = 0.0
+        self._aside: set[tuple[str, int]] = set()
         self._mean = 1.0
 
     def start(self, enter_thread: Callable[[], None]) -> None:
@@ -119,8 +120,12 @@ class Slots:
 
     def settle(self, finish: Finish) -> None:
         """Forget an attempt whose end was answered."""
-        self.attempts.pop((finish.job_id, finish.fence), None)
+        key = (finish.job_id, finish.fence)
+        self.attempts.pop(key, None)
         self.finished += 1
+        if key in self._aside:
+            self._aside.discard(key)
+            self._spool.remove(finish)
 
     def tidy(self) -> bool:
         """Say what waits too long: finishes whose slot went on to a long job, and jobs that no slot came to.
@@ -140,9 +145,20 @@ class Slots:
                 # Costs no try: it goes back to the queue as it came.
                 self._done.append(Finish(run.id, run.fence, AttemptOutcome.INTERRUPTED, begun=run.begun))
         if self._done and now - self._done_since > _DONE_SECONDS:
-            with contextlib.suppress(StoreUnavailable):
-                self._tell(self._take_done(), 0)
+            self._tell_or_keep(self._take_done())
         return bool(self._ready or self._done)
+
+    def _tell_or_keep(self, finishes: list[Finish]) -> None:
+        """Tell the door; while it does not answer they wait on disk, and here for whoever asks next."""
+        try:
+            self._tell(finishes, 0)
+        except StoreUnavailable as error:
+            self._store_lost(error)
+            for finish in finishes:
+                key = (finish.job_id, finish.fence)
+                if key not in self._aside and self._put_aside(finish):
+                    self._aside.add(key)
+            self._done.extendleft(reversed(finishes))
 
     def _work(self, number: int, enter_thread: Callable[[], None]) -> None:
         enter_thread()
@@ -160,6 +176,8 @@ class Slots:
         finish = stopped(run) if run.stop_reason is not None else self._run_attempt(number, run)
         self._mean += _SMOOTHING * (self._clock.monotonic() - began - self._mean)
         if run.claim_end():
+            if run.unread_progress is not None:
+                finish = replace(finish, progress=run.unread_progress)
             if not self._done:
                 self._done_since = self._clock.monotonic()
             self._done.append(finish)
