@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import httpx
 import pytest
 
 from headway.client import Client
+from headway.model.commands import SubmitJob
 from headway.model.states import JobState
+from tests.faults.conftest import all_ended
 from tests.faults.proof import examine, read_effects
 from tests.faults.serving import Server
 from tests.faults.test_kill_one import begun
@@ -165,3 +168,25 @@ def _several_leases(client: Client, ids: list[str]) -> None:
         seconds=20,
         every=0.1,
     )
+
+
+def test_a_burst_of_short_jobs_through_outages(
+    serve: Callable[..., Server], own_postgres: PostgresServer, registry: str, fault_rounds: int
+) -> None:
+    """Short jobs share commits, so that at any moment several finishes are on their way: none may be forgotten."""
+    server = serve(registry=registry, options=("--workers", "4"))
+    rounds, ids = max(2, fault_rounds // 10), []
+    with Client(server.start()) as client:
+        for _ in range(rounds):
+            have = len(read_effects(server.effects))
+            ids += list(client.submit_batch([SubmitJob("work.quick", [number]) for number in range(400)]))
+            wait_until(lambda: len(read_effects(server.effects)) > have + 100, what="the burst", every=0.001)  # noqa: B023 - asked before the next round
+            own_postgres.kill()
+            own_postgres.start()
+        all_ended(client)
+    server.stop()
+    proven(server, registry, ids)
+    begins = Counter(one["job"] for one in read_effects(server.effects) if one["what"] == "begin")
+    again = {job: count for job, count in begins.items() if count > 1}
+    assert not again, "a body that ended is never run again while its worker lives"
+    assert len(begins) == len(ids)
