@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from headway.engine.codec import KombuCodec
 from headway.model.actor import Actor, Role
@@ -22,6 +26,7 @@ from headway.store.signals import LocalSignal
 from headway.store.sqlite import open_sqlite, sqlite_engine
 from headway.store.sqlstore import SqlStore
 from headway.system import SystemClock, SystemIds
+from tests.servers.postgres import drop_database
 
 OPERATOR = Actor("key:test", Role.ADMIN)
 FACTS = {"host": "here", "pid": 1, "slots": 2, "version": "0"}
@@ -65,15 +70,39 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def database(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """A fresh database of each kind."""
-    url = request.getfixturevalue("postgres_url") if kind == "postgres" else ""
-    made = Database(kind, tmp_path, url)
+@pytest.fixture(scope="session")
+def migrated(kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A database that was brought up once, to be copied for every test."""
+    url = request.getfixturevalue("postgres_server").create_database() if kind == "postgres" else ""
+    made = Database(kind, tmp_path_factory.mktemp("migrated"), url)
     made.upgrade()
+    yield made
+    if url:
+        drop_database(url)
+
+
+@pytest.fixture
+def database(migrated: Database, tmp_path: Path) -> Iterator[Database]:
+    """A fresh database of each kind."""
+    url = _copied(migrated.url) if migrated.url else ""
+    made = Database(migrated.kind, tmp_path, url)
+    if not url:
+        shutil.copy(migrated.folder / "registry.db", tmp_path / "registry.db")
     yield made
     for store in made.opened:
         store.close()
+    if url:
+        drop_database(url)
+
+
+def _copied(url: str) -> str:
+    base, _, template = url.rpartition("/")
+    name = f"headway_{uuid4().hex}"
+    with psycopg.connect(f"{base}/postgres", autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+    return f"{base}/{name}"
 
 
 @pytest.fixture

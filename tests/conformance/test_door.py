@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from headway.model.commands import BeatReport, Finish, Resend, SubmitJob
+from headway.model.commands import BeatReport, Finish, ListJobs, Resend, SubmitJob
 from headway.model.errors import JobHasNoResult, ResultGone, ResultNotReady, TransitionConflict
 from headway.model.job import Backoff, ErrorInfo, Progress
 from headway.model.states import AttemptOutcome, JobState
@@ -26,11 +26,9 @@ from headway.service import (
 from headway.service.upkeep import retire_worker
 from headway.store.sqlstore import SqlStore
 from headway.testing import check_invariants
-from headway.model.commands import ListJobs
-
 from tests.conformance.conftest import Database, House, begin_one, build_house, succeed
 
-O = AttemptOutcome
+Out = AttemptOutcome
 
 
 def silent(house: House) -> None:
@@ -59,7 +57,7 @@ def test_the_way_of_one_job(house: House) -> None:
     assert ended.has_result
     assert read_result(house.ctx, job.id) == '{"a":1}'
     (attempt,) = list_attempts(house.ctx, job.id)
-    assert (attempt.fence, attempt.number, attempt.outcome, attempt.args) == (1, 1, O.SUCCEEDED, [1, "ü"])
+    assert (attempt.fence, attempt.number, attempt.outcome, attempt.args) == (1, 1, Out.SUCCEEDED, [1, "ü"])
     counted = check_invariants(house.store)
     assert (counted.total, counted.events) == (1, 3)
     assert [e.verb for e in read_events(house.ctx, 0, 10)] == ["submit", "begin", "succeed"]
@@ -72,7 +70,7 @@ def test_a_repeated_finish_answers_the_same_and_changes_nothing(house: House) ->
     first = succeed(door, begun, "1")
     assert succeed(door, begun, "2") == first
     assert read_result(house.ctx, job.id) == "1"
-    both, _ = door.finish_and_begin([Finish(begun.job_id, 1, O.FAILED, begun=begun)] * 2, 0)
+    both, _ = door.finish_and_begin([Finish(begun.job_id, 1, Out.FAILED, begun=begun)] * 2, 0)
     assert both == [first, first]
     assert check_invariants(house.store).events == 3
 
@@ -81,7 +79,7 @@ def test_one_report_twice_in_one_commit_is_recorded_once(house: House) -> None:
     job = house.submit()
     door = house.door("w")
     begun = begin_one(door)
-    once = Finish(job.id, begun.fence, O.SUCCEEDED, result_json="1", begun=begun)
+    once = Finish(job.id, begun.fence, Out.SUCCEEDED, result_json="1", begun=begun)
     answers, _ = door.finish_and_begin([once, replace(once, result_json="2")], 0)
     assert [answer.state for answer in answers] == [JobState.SUCCEEDED] * 2
     assert read_result(house.ctx, job.id) == "1"
@@ -94,7 +92,7 @@ def test_a_stale_finisher_is_refused_and_sends_nothing(house: House, another_hou
     old = begin_one(door)
     silent(house)
     assert get_job(house.ctx, job.id).state is JobState.QUEUED
-    late = Finish(job.id, old.fence, O.SUCCEEDED, result_json="1", sends=(SubmitJob("next", job_id="n"),), begun=old)
+    late = Finish(job.id, old.fence, Out.SUCCEEDED, result_json="1", sends=(SubmitJob("next", job_id="n"),), begun=old)
     assert door.finish(late).refused  # taken over, not begun again yet
     other = another_house().door("other")
     new = begin_one(other)
@@ -105,7 +103,7 @@ def test_a_stale_finisher_is_refused_and_sends_nothing(house: House, another_hou
     assert door.finish(late).refused
     assert read_result(house.ctx, job.id) == "2"
     assert list_jobs(house.ctx, ListJobs(task="next")).items == []
-    assert [a.outcome for a in list_attempts(house.ctx, job.id)] == [O.ABANDONED, O.SUCCEEDED]
+    assert [a.outcome for a in list_attempts(house.ctx, job.id)] == [Out.ABANDONED, Out.SUCCEEDED]
     check_invariants(house.store)
 
 
@@ -123,7 +121,7 @@ def test_sends_of_a_finish_are_committed_with_it(house: House) -> None:
     house.submit()
     begun = begin_one(door)
     sends = (SubmitJob("next", [1], job_id="n1", parent_id=begun.job_id), SubmitJob("next", [2], job_id="n2"))
-    report = Finish(begun.job_id, begun.fence, O.SUCCEEDED, result_json="1", sends=sends, begun=begun)
+    report = Finish(begun.job_id, begun.fence, Out.SUCCEEDED, result_json="1", sends=sends, begun=begun)
     door.finish(report)
     door.finish(report)
     assert sorted(job.id for job in list_jobs(house.ctx, ListJobs(task="next")).items) == ["n1", "n2"]
@@ -138,7 +136,7 @@ def test_a_send_that_cannot_be_stored_lets_nothing_of_the_finish_through(house: 
     begun = next(one for one in door.begin(2) if one.job_id == job.id)
     sends = (SubmitJob("next", job_id="fresh"), SubmitJob("next", [2], job_id="taken"))
     with pytest.raises(Exception, match="stands for another job"):
-        door.finish(Finish(job.id, begun.fence, O.SUCCEEDED, result_json="1", sends=sends, begun=begun))
+        door.finish(Finish(job.id, begun.fence, Out.SUCCEEDED, result_json="1", sends=sends, begun=begun))
     assert get_job(house.ctx, job.id).state is JobState.RUNNING
     assert house.store.read(lambda r: r.get("fresh")) is None
 
@@ -158,13 +156,13 @@ def test_cancel_before_the_start_never_starts(house: House) -> None:
 @pytest.mark.parametrize(
     "report",
     [
-        Finish("", 1, O.RETRIED, resend=Resend("app.task", [2], {}, None, 1, None)),
-        Finish("", 1, O.REPLACED, resend=Resend("app.other", [2], {}, None, 0, None)),
-        Finish("", 1, O.REJECTED, requeue=True),
-        Finish("", 1, O.FAILED, error=ErrorInfo("task_failed", "no")),
-        Finish("", 1, O.TIMEOUT),
-        Finish("", 1, O.INTERRUPTED),
-        Finish("", 1, O.CANCELLED),
+        Finish("", 1, Out.RETRIED, resend=Resend("app.task", [2], {}, None, 1, None)),
+        Finish("", 1, Out.REPLACED, resend=Resend("app.other", [2], {}, None, 0, None)),
+        Finish("", 1, Out.REJECTED, requeue=True),
+        Finish("", 1, Out.FAILED, error=ErrorInfo("task_failed", "no")),
+        Finish("", 1, Out.TIMEOUT),
+        Finish("", 1, Out.INTERRUPTED),
+        Finish("", 1, Out.CANCELLED),
     ],
     ids=lambda report: str(report.outcome),
 )
@@ -203,11 +201,11 @@ def test_interrupted_costs_no_try(house: House) -> None:
     for fence in (1, 2, 3):
         begun = begin_one(door)
         assert (begun.fence, begun.attempt) == (fence, 1)
-        assert door.finish(Finish(job.id, fence, O.INTERRUPTED, begun=begun)).state is JobState.QUEUED
+        assert door.finish(Finish(job.id, fence, Out.INTERRUPTED, begun=begun)).state is JobState.QUEUED
     begun = begin_one(door)
     succeed(door, begun)
     assert get_job(house.ctx, job.id).attempts == 1
-    assert [a.outcome for a in list_attempts(house.ctx, job.id)] == [O.INTERRUPTED] * 3 + [O.SUCCEEDED]
+    assert [a.outcome for a in list_attempts(house.ctx, job.id)] == [Out.INTERRUPTED] * 3 + [Out.SUCCEEDED]
     check_invariants(house.store)
 
 
@@ -232,15 +230,15 @@ def test_the_jobs_own_retry_rule(house: House) -> None:
     door = house.door("w")
     for turn in (1, 2):
         begun = begin_one(door)
-        failed = Finish(job.id, begun.fence, O.FAILED, error=ErrorInfo("task_failed", f"no {turn}"), begun=begun)
+        failed = Finish(job.id, begun.fence, Out.FAILED, error=ErrorInfo("task_failed", f"no {turn}"), begun=begun)
         assert door.finish(failed).state is JobState.RETRY_SCHEDULED
         assert door.begin(1) == []
         due_now(house)
     begun = begin_one(door)
-    timed_out = Finish(job.id, begun.fence, O.TIMEOUT, begun=begun)
+    timed_out = Finish(job.id, begun.fence, Out.TIMEOUT, begun=begun)
     assert door.finish(timed_out).state is JobState.TIMEOUT
     assert get_job(house.ctx, job.id).retries_used == 2
-    assert [a.outcome for a in list_attempts(house.ctx, job.id)] == [O.FAILED, O.FAILED, O.TIMEOUT]
+    assert [a.outcome for a in list_attempts(house.ctx, job.id)] == [Out.FAILED, Out.FAILED, Out.TIMEOUT]
     check_invariants(house.store)
 
 
@@ -248,7 +246,7 @@ def test_a_success_after_a_retry_has_no_error(house: House) -> None:
     job = house.submit(max_retries=1)
     door = house.door("w")
     begun = begin_one(door)
-    door.finish(Finish(job.id, begun.fence, O.FAILED, error=ErrorInfo("task_failed", "no"), begun=begun))
+    door.finish(Finish(job.id, begun.fence, Out.FAILED, error=ErrorInfo("task_failed", "no"), begun=begun))
     assert get_job(house.ctx, job.id).error is not None
     due_now(house)
     succeed(door, begin_one(door))
@@ -260,7 +258,7 @@ def test_what_may_not_be_retried_is_not(house: House) -> None:
     door = house.door("w")
     begun = begin_one(door)
     error = ErrorInfo("not_serializable", "no")
-    answer = door.finish(Finish(job.id, begun.fence, O.FAILED, error=error, may_retry=False, begun=begun))
+    answer = door.finish(Finish(job.id, begun.fence, Out.FAILED, error=error, may_retry=False, begun=begun))
     assert answer.state is JobState.FAILED
 
 
@@ -271,7 +269,7 @@ def test_celerys_retry_changes_the_next_attempt_and_not_the_job(house: House) ->
     due_at = house.services.clock.now() + 3_600_000_000
     resend = Resend("app.task", [2], {"again": True}, due_at, 1, {"chain": [1]})
     error = ErrorInfo("retried", "not yet")
-    door.finish(Finish(job.id, begun.fence, O.RETRIED, error=error, resend=resend, begun=begun))
+    door.finish(Finish(job.id, begun.fence, Out.RETRIED, error=error, resend=resend, begun=begun))
     waiting = get_job(house.ctx, job.id)
     assert (waiting.state, waiting.run_at, waiting.args) == (JobState.RETRY_SCHEDULED, due_at, [1])
     due_now(house)
@@ -281,7 +279,7 @@ def test_celerys_retry_changes_the_next_attempt_and_not_the_job(house: House) ->
 
     job = house.submit(args=[1])
     begun = begin_one(door)
-    door.finish(Finish(job.id, begun.fence, O.RETRIED, resend=replace(resend, due_at=None), begun=begun))
+    door.finish(Finish(job.id, begun.fence, Out.RETRIED, resend=replace(resend, due_at=None), begun=begun))
     due_now(house)
     begun = begin_one(door)
     assert (begun.args_json, begun.kwargs_json) == ("[2]", '{"again":true}')
@@ -297,7 +295,7 @@ def test_a_replacement_is_the_same_job(house: House) -> None:
     door = house.door("w")
     begun = begin_one(door)
     resend = Resend("app.other", ["x"], {}, None, 0, None)
-    assert door.finish(Finish(job.id, 1, O.REPLACED, resend=resend, begun=begun)).state is JobState.QUEUED
+    assert door.finish(Finish(job.id, 1, Out.REPLACED, resend=resend, begun=begun)).state is JobState.QUEUED
     begun = begin_one(door)
     assert (begun.job_id, begun.task, begun.args_json) == (job.id, "app.other", '["x"]')
     succeed(door, begun)
@@ -311,10 +309,10 @@ def test_no_job_is_tried_for_ever(store: SqlStore, database: Database) -> None:
     door = house.door("w")
     again = Resend("app.task", [], {}, None, 1, None)
     for report in (
-        Finish("", 0, O.RETRIED, resend=again),
-        Finish("", 0, O.REPLACED, resend=again),
-        Finish("", 0, O.REJECTED, requeue=True),
-        Finish("", 0, O.FAILED, error=ErrorInfo("task_failed", "no")),
+        Finish("", 0, Out.RETRIED, resend=again),
+        Finish("", 0, Out.REPLACED, resend=again),
+        Finish("", 0, Out.REJECTED, requeue=True),
+        Finish("", 0, Out.FAILED, error=ErrorInfo("task_failed", "no")),
     ):
         job = house.submit(max_retries=1000)
         for number in (1, 2, 3):
@@ -349,14 +347,14 @@ def test_a_held_job_does_not_begin_until_its_thread_is_back(house: House) -> Non
     job = house.submit(max_retries=2)
     door = house.door("w")
     begun = begin_one(door)
-    report = Finish(job.id, begun.fence, O.TIMEOUT, held=True, begun=begun)
+    report = Finish(job.id, begun.fence, Out.TIMEOUT, held=True, begun=begun)
     assert door.finish(report).state is JobState.RETRY_SCHEDULED
     due_now(house)
     assert get_job(house.ctx, job.id).state is JobState.QUEUED
     assert door.begin(1) == []
     door.release(job.id, begun.fence)
     again = begin_one(door)
-    door.finish(Finish(job.id, again.fence, O.TIMEOUT, held=True, begun=again))
+    door.finish(Finish(job.id, again.fence, Out.TIMEOUT, held=True, begun=again))
     due_now(house)
     door.release(job.id, begun.fence)  # the first hold's release, repeated: this hold is another one
     assert door.begin(1) == []
@@ -369,7 +367,7 @@ def test_what_a_worker_held_is_free_when_it_is_gone(house: House) -> None:
     job = house.submit(max_retries=2)
     door = house.door("gone")
     begun = begin_one(door)
-    door.finish(Finish(job.id, begun.fence, O.TIMEOUT, held=True, begun=begun))
+    door.finish(Finish(job.id, begun.fence, Out.TIMEOUT, held=True, begun=begun))
     due_now(house)
     other = house.door("other")
     assert other.begin(1) == []
@@ -381,7 +379,7 @@ def test_what_a_lost_worker_held_is_free_although_it_ran_nothing_else(house: Hou
     job = house.submit(max_retries=2)
     door = house.door("lost")
     begun = begin_one(door)
-    door.finish(Finish(job.id, begun.fence, O.TIMEOUT, held=True, begun=begun))
+    door.finish(Finish(job.id, begun.fence, Out.TIMEOUT, held=True, begun=begun))
     due_now(house)
     silent(house)
     assert begin_one(house.door("other")).job_id == job.id
@@ -434,7 +432,7 @@ def test_progress_of_an_attempt_is_gone_with_the_next(house: House) -> None:
     door = house.door("w")
     begun = begin_one(door)
     door.beat([BeatReport(job.id, 1, Progress(1, 2), "PROGRESS", "{}")])
-    door.finish(Finish(job.id, 1, O.INTERRUPTED, begun=begun))
+    door.finish(Finish(job.id, 1, Out.INTERRUPTED, begun=begun))
     begin_one(door)
     fresh = get_job(house.ctx, job.id)
     assert (fresh.progress, fresh.custom_state, fresh.custom_meta) == (None, None, None)

@@ -6,6 +6,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from headway.model.errors import StorageFull, StoreUnavailable
@@ -42,7 +43,8 @@ class FileBlobs:
             finally:
                 os.close(folder)
         except OSError as error:
-            half.unlink(missing_ok=True)
+            with suppress(OSError):
+                half.unlink(missing_ok=True)
             full = error.errno in (28, 122)  # ENOSPC, EDQUOT
             raise (StorageFull if full else StoreUnavailable)(f"a result could not be written: {error}") from error
         return ref
