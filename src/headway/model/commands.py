@@ -115,6 +115,7 @@ class Finish:
         result_json: the result as JSON text, for ``SUCCEEDED``.
         sends: submits that Celery made after the body returned (chain, callbacks): committed with the finish.
         may_retry: whether the job's own retry rule may apply to this failure.
+        progress: the last that the attempt said and no beat has carried.
         held: the attempt's thread cannot be stopped and still runs: no attempt of the job begins until released.
     """
 
@@ -129,6 +130,7 @@ class Finish:
     may_retry: bool = True
     held: bool = False
     begun: Begun | None = None
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def finish_all(
     """
     now, actor = tx.now(), ctx.actor.name
     decisions = [
-        _holding(decide(ctx, finish, now, ref), finish, worker_id) for finish, ref in zip(finishes, refs, strict=True)
+        _completed(decide(ctx, finish, now, ref), finish, worker_id) for finish, ref in zip(finishes, refs, strict=True)
     ]
     moves = [_move(finish, one) for finish, one in zip(finishes, decisions, strict=True)]
     answers: list[FinishAnswer | None] = []
@@ -82,8 +82,18 @@ def _move(finish: Finish, decision: Decision) -> Move:
     return Move(verb, finish.job_id, finish.fence, decision.changes, decision.data, verb in _AGAIN, known)
 
 
-def _holding(decision: Decision, finish: Finish, worker_id: str) -> Decision:
-    return decision._replace(changes={**decision.changes, "held_by": worker_id}) if finish.held else decision
+def _completed(decision: Decision, finish: Finish, worker_id: str) -> Decision:
+    """The decision with what holds for every outcome: a thread that runs on, and the last progress."""
+    if not finish.held and finish.progress is None:
+        return decision
+    changes = dict(decision.changes)
+    if finish.held:
+        changes["held_by"] = worker_id
+    if finish.progress is not None:
+        changes["progress_done"] = finish.progress.done
+        changes["progress_total"] = finish.progress.total
+        changes["progress_message"] = finish.progress.message
+    return decision._replace(changes=changes)
 
 
 def _stop_instead(finish: Finish, decision: Decision) -> Move:

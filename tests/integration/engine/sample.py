@@ -110,6 +110,14 @@ def until_cancelled(limit: Any = 30.0) -> Any:
     return "saw it"
 
 
+@app.task(name="steps")
+def steps(count: int) -> int:
+    """Say every step and return at once after the last."""
+    for step in range(1, count + 1):
+        headway.current_job().progress(step, count, f"step {step}")
+    return count
+
+
 @app.task(name="who", bind=True)
 def who(self: Any) -> Any:
     job = headway.current_job()

@@ -30,6 +30,14 @@ def test_delay_is_a_stored_job_and_its_result_comes_back(node: Node) -> None:
     assert result.state == "SUCCESS"
 
 
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_the_last_progress_is_kept_though_the_task_returns_at_once(node: Node, isolation: str) -> None:
+    result = sample.steps.apply_async((3,), isolation=isolation)
+    assert result.get(timeout=30) == 3
+    progress = node.door.get(result.id).progress
+    assert (progress.done, progress.total, progress.message) == (3, 3, "step 3")
+
+
 def test_options_of_apply_async_become_the_jobs(node: Node) -> None:
     node.engine.drain(5)
     eta = datetime.now(UTC) + timedelta(hours=1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from headway.model.commands import Begun, Finish, Resend, SubmitJob
 from headway.model.errors import HeadwayError, StoreUnavailable
-from headway.model.job import Backoff, ErrorInfo
+from headway.model.job import Backoff, ErrorInfo, Progress
 from headway.model.states import AttemptOutcome
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def read_finish(data: dict[str, Any]) -> Finish:
     data = dict(data)
     data["outcome"] = AttemptOutcome(data["outcome"])
     data["sends"] = tuple(read_submit(one) for one in data["sends"])
-    for name, kind in (("error", ErrorInfo), ("resend", Resend), ("begun", Begun)):
-        if data[name] is not None:
+    for name, kind in (("error", ErrorInfo), ("resend", Resend), ("begun", Begun), ("progress", Progress)):
+        if data.get(name) is not None:
             data[name] = typing.cast("type[Any]", kind)(**data[name])
     return Finish(**data)
 
