@@ -75,7 +75,7 @@ def _serve(settings: Settings, listener: socket.socket, url: str, *, app: str | 
     node = open_node(settings, app_spec=app, engine_chosen=engine_chosen, on_exhausted=exhausted)
 
     class Server(uvicorn.Server):
-        """Says that it is ready once it is."""
+        """Says that it is ready once it is, and always ends in order: the supervisor kills it for the impatient."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -83,6 +83,10 @@ def _serve(settings: Settings, listener: socket.socket, url: str, *, app: str | 
                 node.opened.owned.announce(url)
             sys.stdout.write(f"Headway is ready at {url}\n")
             sys.stdout.flush()
+
+        def handle_exit(self, *_: object) -> None:
+            # One Ctrl-C arrives twice, by the terminal and by the supervisor; uvicorn takes the second for impatience.
+            self.should_exit = True
 
     host = listener.getsockname()[0]
     server = Server(

@@ -53,12 +53,17 @@ class PostgresSignal(LocalSignal):
             thread.join(timeout=3)
 
     def _keep(self, body: Callable[[psycopg.Connection[tuple[object, ...]]], None]) -> None:
+        lost = False
         while not self._closed.is_set():
             try:
                 with psycopg.connect(self._conninfo, autocommit=True, connect_timeout=5) as connection:
+                    lost = False
                     body(connection)
             except psycopg.Error as error:
-                log.warning("signal.connection_lost", error=str(error).strip())
+                # Once for each outage: what the parts say of it is enough.
+                if not lost:
+                    log.warning("signal.connection_lost", error=str(error).strip())
+                lost = True
                 self._closed.wait(_RECONNECT_SECONDS)
 
     def _listen(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
