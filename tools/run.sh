@@ -6,6 +6,14 @@ set -eu
 headway=${HEADWAY_BIN:-.venv/bin/headway}
 # Not a setting of Headway, which refuses unknown ones.
 unset HEADWAY_BIN
+# The demo looks for the server where its data is.
+data_dir=
+previous=
+for word in "$@"; do
+    case "$previous" in --data-dir) data_dir="--data-dir $word" ;; esac
+    case "$word" in --data-dir=*) data_dir=$word ;; esac
+    previous=$word
+done
 log=$(mktemp "${TMPDIR:-/tmp}/headway-up.XXXXXX")
 pipe="$log.pipe"
 mkfifo "$pipe"
@@ -48,7 +56,7 @@ while [ -z "$url" ]; do
 done
 
 status=0
-"$headway" demo --exit || status=$?
+"$headway" demo --exit $data_dir || status=$?
 if [ "$status" -ne 0 ]; then
     echo "The demo did not finish (exit $status); the server is still up for a look." >&2
 fi

@@ -356,3 +356,19 @@ def test_the_data_folder_holds_nothing_that_was_refused(node: HttpNode, client: 
         "/api/v1/jobs/batch", json={"jobs": [{"task": "t.refused"}, {"task": "t.refused", "args": ["x" * 30_000]}]}
     )
     assert client.get("/api/v1/jobs", params={"task": "t.refused"}).json()["items"] == before == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_retries": 1, "backoff": {"kind": "fixed", "base_seconds": 1e12, "cap_seconds": 1e12}},
+        {"timeout_seconds": 1e300},
+        {"run_at": "9999-12-31T23:59:59-12:00"},
+    ],
+)
+def test_what_lies_beyond_the_calendar_is_refused_and_hides_nothing(
+    client: httpx.Client, fields: dict[str, Any]
+) -> None:
+    answer = client.post("/api/v1/jobs", json={"task": "pbpk", **fields})
+    assert answer.status_code == 422, answer.text
+    assert client.get("/api/v1/jobs").status_code == 200

@@ -132,6 +132,9 @@ def _registry_file(settings: Settings) -> Path:
     path = settings.registry_file
     assert path is not None
     prepare_directory(path.parent)
+    if not path.exists():
+        # SQLite gives its other files the rights of this one.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     if path.exists() and not os.access(path, os.W_OK):
         raise DataDirectoryUnusable(f"the registry {path} is not writable for user {os.getuid()}")
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -30,7 +31,7 @@ from headway.http.app import HttpParts, create_http_app
 from headway.http.health import Part, PartStatus
 from headway.http.security import SecuritySettings
 from headway.model.actor import Actor, Role
-from headway.model.errors import HeadwayError, InvalidSettings, StoreUnavailable
+from headway.model.errors import EngineNotAvailable, HeadwayError, InvalidSettings, StoreUnavailable
 from headway.runtime.due import DuePart
 from headway.runtime.loop import Loop
 from headway.runtime.numbering import NumberingPart
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("headway.node")
 DRAIN_SECONDS: Final = 10.0
+NO_SPACE_BYTES: Final = 16 << 20
 
 
 @dataclass(slots=True)
@@ -90,6 +92,10 @@ class Node:
         try:
             took = self.services.store.ping()
             parts["store"] = Part(PartStatus.OK, f"{self.settings.registry_label}, {took * 1000:.1f} ms")
+            free = shutil.disk_usage(self.settings.data_dir).free
+            if free < NO_SPACE_BYTES:
+                hint = "Free space on the disk of the data directory; work goes on by itself."
+                parts["store"] = Part(PartStatus.DEGRADED, f"the disk is full ({free >> 20} MiB free)", hint)
         except HeadwayError as error:
             parts["store"] = Part(PartStatus.UNKNOWN, error.message, error.hint)
         status = self.engine.status()
@@ -142,6 +148,8 @@ def open_node(
     Raises:
         HeadwayError: with the remedy; nothing stays open.
     """
+    if settings.job_backend == "celery":
+        raise EngineNotAvailable("The engine celery comes with a later version of Headway; this one runs jobs itself.")
     app = load_application(app_spec, engine_chosen=engine_chosen)
     opened = open_store(settings, own=True, upgrade=True)
     try:
@@ -216,7 +224,7 @@ def web_application(
             security=SecuritySettings(
                 api_key=settings.api_key,
                 owner_token=owned.token if owned is not None else None,
-                hosts=hosts,
+                hosts=(*hosts, *settings.allowed_hosts),
                 max_request_bytes=settings.max_request_bytes,
             ),
             tailer=node.tailer,

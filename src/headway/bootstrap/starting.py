@@ -60,10 +60,14 @@ def serve(message: dict[str, Any]) -> int:
     try:
         return _serve(settings, listener, message["url"], app=message["app"], engine_chosen=message["engine_chosen"])
     except HeadwayError as error:
-        sys.stderr.write(f"error [{error.code}]: {error.message}\n")
-        if error.hint:
-            sys.stderr.write(f"hint: {error.hint}\n")
+        _say(error)
         return EXIT_REFUSED
+
+
+def _say(error: HeadwayError) -> None:
+    sys.stderr.write(f"error [{error.code}]: {error.message}\n")
+    if error.hint:
+        sys.stderr.write(f"hint: {error.hint}\n")
 
 
 def _serve(settings: Settings, listener: socket.socket, url: str, *, app: str | None, engine_chosen: bool) -> int:
@@ -120,11 +124,15 @@ def create_app() -> FastAPI:
     from headway.bootstrap.node import Exhaustion, open_node, web_application
 
     set_up_logging()
-    settings = load_settings()
-    for notice in settings.notices:
-        log.info("settings.notice", notice=notice)
     exhausted = Exhaustion()
     # Another server runs the process, so it is asked to end as its own user would; what starts it starts it again.
     exhausted.tell = lambda: os.kill(os.getpid(), signal.SIGTERM)
-    node = open_node(settings, app_spec=None, engine_chosen=True, on_exhausted=exhausted)
+    try:
+        settings = load_settings()
+        for notice in settings.notices:
+            log.info("settings.notice", notice=notice)
+        node = open_node(settings, app_spec=None, engine_chosen=True, on_exhausted=exhausted)
+    except HeadwayError as error:
+        _say(error)
+        raise SystemExit(1) from None
     return web_application(node, on_start=node.start, on_stop=node.stop)

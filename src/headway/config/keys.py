@@ -139,6 +139,13 @@ KEYS: Final[tuple[Key, ...]] = (
         means="without it only this machine is answered; with it REST wants it as Bearer, pages ask for it at `/login`",
     ),
     Key(
+        "HEADWAY_ALLOWED_HOSTS",
+        "allowed_hosts",
+        "none",
+        "host names, with commas between them",
+        means="names under which browsers reach the server, such as that of a TLS proxy before it",
+    ),
+    Key(
         "HEADWAY_HEARTBEAT_SECONDS",
         "heartbeat_seconds",
         "2",

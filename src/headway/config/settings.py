@@ -57,6 +57,7 @@ class Settings(BaseModel):
         job_retention_seconds: how long an ended job is kept; 0 is for ever.
         population_retention_seconds: the same for a population's results.
         api_key: the key of REST and pages; None allows loopback only.
+        allowed_hosts: names under which the server may be asked for, besides loopback and the one it listens at.
         heartbeat_seconds, lease_seconds: how often a worker says it lives, and when it counts as lost.
         cancel_grace_seconds: how long a running task has to stop by itself.
         notices: sentences for the one who starts Headway (keys that are not used yet).
@@ -81,6 +82,7 @@ class Settings(BaseModel):
     job_retention_seconds: float = Field(default=604_800.0, ge=0)
     population_retention_seconds: float = Field(default=604_800.0, ge=0)
     api_key: str | None = Field(default=None, min_length=16)
+    allowed_hosts: tuple[str, ...] = ()
     heartbeat_seconds: float = Field(default=2.0, ge=0.05)
     lease_seconds: float = Field(default=10.0, gt=0)
     cancel_grace_seconds: float = Field(default=10.0, ge=0)
@@ -157,6 +159,18 @@ class Settings(BaseModel):
         folders = [Path(item).expanduser() for item in items if str(item) and str(item) != SHIPPED]
         shipped = data.get("shipped_models", SHIPPED in {str(item) for item in items})
         return {**data, "model_paths": tuple(folders), "shipped_models": shipped}
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            return value
+        hosts = tuple(name.strip().lower() for name in names if name.strip())
+        wrong = [name for name in hosts if not re.fullmatch(r"[a-z0-9._-]+", name)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is not a host name (no scheme, no port)")
+        return hosts
 
     @model_validator(mode="after")
     def _lease_outlives_a_lost_beat(self) -> Self:

@@ -78,7 +78,7 @@ def check_host(host: str | None, settings: SecuritySettings) -> None:
         return
     raise Forbidden(
         f"This server does not answer to the host name {(host or '')[:100]!r}.",
-        hint="Use the address that `headway up` printed, or start it with --host naming this host.",
+        hint="Use the address that `headway up` printed, or name this host in HEADWAY_ALLOWED_HOSTS.",
     )
 
 

@@ -13,7 +13,7 @@ from headway.model.states import AttemptOutcome, Verb
 from headway.ports.store import EndedAttempt, Move, TransitionRefused, Tx
 from headway.service.context import Context
 from headway.service.jobs import insert_sent
-from headway.service.submission import encode, job_row
+from headway.service.submission import LAST_MOMENT, encode, job_row
 
 _MAX_ERROR_CHARACTERS = 10_000
 _MAX_TRACEBACK_CHARACTERS = 50_000
@@ -151,7 +151,7 @@ def _decide_resend(ctx: Context, finish: Finish, resend: Resend, now: int) -> De
         return _bounded(
             ctx, finish, Decision(Verb.REPLACE, finish.outcome, changes, {"task": resend.task}, finish.error)
         )
-    due_at = resend.due_at if resend.due_at is not None else now
+    due_at = min(resend.due_at, LAST_MOMENT) if resend.due_at is not None else now
     decision = Decision(Verb.RETRY, finish.outcome, {**changes, "run_at": due_at}, {"due_at": due_at}, finish.error)
     return _bounded(ctx, finish, decision)
 
@@ -172,7 +172,7 @@ def _decide_failure(ctx: Context, finish: Finish, now: int) -> Decision:
         return end
     backoff = Backoff(**json.loads(begun.backoff_json)) if begun.backoff_json else Backoff()
     pause = backoff.pause(begun.retries_used + 1, ctx.services.ids.random_unit())
-    due_at = now + int(pause * 1_000_000)
+    due_at = min(now + int(pause * 1_000_000), LAST_MOMENT)
     changes = {"run_at": due_at, "retries_used+": 1, "error": error_json(error)}
     again = Decision(Verb.RETRY, finish.outcome, changes, {"due_at": due_at, "code": error.code}, error)
     if begun.attempt >= ctx.services.limits.max_attempts:

@@ -6,7 +6,6 @@ import difflib
 import functools
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -23,6 +22,9 @@ DEFAULT_QUEUE = "celery"
 _TRACE_ID = re.compile(r"^[0-9a-f]{32}$")
 _TRACEPARENT = re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 _MAX_LABELS = 32
+LAST_MOMENT = 253_402_300_799_999_999
+"""The end of the year 9999 in UTC microseconds: nothing can be said of a later moment."""
+_TEN_YEARS = 315_360_000.0
 # Made once: json.dumps with options makes an encoder for every call.
 _plain_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _sorted_json = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
@@ -190,6 +192,10 @@ def _check_fields(command: SubmitJob) -> None:
         value = getattr(command, name)
         if value is not None and not _is_name(value):
             wrong.append(f"expected {name} to have 1 to 255 printable characters, got: {value!r}")
+    for name in ("run_at", "expires_at"):
+        moment = getattr(command, name)
+        if moment is not None and not 0 <= moment <= LAST_MOMENT:
+            wrong.append(f"expected {name} to lie between the years 1970 and 9999, got: {moment} microseconds")
     if command.labels:
         wrong += _wrong_labels(command.labels)
     if wrong:
@@ -231,8 +237,8 @@ def _wrong_options(
     expect(queue is None or _is_name(queue), "queue to have 1 to 255 printable characters", queue)
     expect(0 <= priority <= 9, "priority to be 0 to 9", priority)
     expect(
-        timeout_seconds is None or (math.isfinite(timeout_seconds) and timeout_seconds >= 0),
-        "timeout_seconds to be 0 (none) or more",
+        timeout_seconds is None or 0 <= timeout_seconds <= _TEN_YEARS,
+        "timeout_seconds to be 0 (none) to ten years",
         timeout_seconds,
     )
     expect(max_retries is None or 0 <= max_retries <= 10_000, "max_retries to be 0 to 10000", max_retries)
@@ -249,7 +255,7 @@ def _check_backoff(backoff: Backoff | None, expect: Any) -> None:
     )
     for name in ("base_seconds", "cap_seconds"):
         value = getattr(backoff, name)
-        expect(math.isfinite(value) and value >= 0, f"backoff.{name} to be 0 or more", value)
+        expect(0 <= value <= _TEN_YEARS, f"backoff.{name} to be 0 to ten years", value)
     expect(0 <= backoff.jitter <= 1, "backoff.jitter to be 0 to 1", backoff.jitter)
 
 

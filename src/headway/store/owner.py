@@ -105,7 +105,10 @@ def read_owner(data_dir: Path) -> OwnerRecord | None:
 def prepare_directory(data_dir: Path) -> None:
     """Create the directory and refuse one that cannot hold a registry."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        if not data_dir.exists():
+            data_dir.parent.mkdir(parents=True, exist_ok=True)
+            # Arguments, results and logs are the owner's, not every user's of the machine.
+            data_dir.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise DataDirectoryUnusable(f"the data directory {data_dir} cannot be created: {error.strerror}") from error
     if not os.access(data_dir, os.W_OK | os.X_OK):
