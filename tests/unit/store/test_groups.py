@@ -1,0 +1,198 @@
+"""Group commit: who leads, who waits, and what a failure costs the neighbours."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from headway.model.errors import JobNotFound, StoreUnavailable
+from headway.store.groups import MAX_GROUP, GroupCommit, RetryAlone
+from tests.waiting import wait_until
+
+
+@dataclass
+class Database:
+    """Transactions over a list: what a real one does at begin, commit and rollback, with faults on demand."""
+
+    rows: list[object] = field(default_factory=list)
+    groups: list[int] = field(default_factory=list)
+    away: bool = False
+    refuse_commits: int = 0
+
+    def open(self) -> Unit:
+        if self.away:
+            raise StoreUnavailable("away")
+        return Unit(self)
+
+
+class Unit:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.tx: Any = self
+        self.writes = 0
+        self.pending: list[object] = []
+
+    def add(self, row: object) -> object:
+        self.writes += 1
+        if row in self.database.rows or row in self.pending:
+            raise RetryAlone(f"{row} is there")
+        self.pending.append(row)
+        return row
+
+    def commit(self) -> int:
+        if self.database.refuse_commits:
+            self.database.refuse_commits -= 1
+            raise RetryAlone("serialization")
+        self.database.rows += self.pending
+        self.database.groups.append(len(self.pending))
+        return len(self.pending)
+
+    def rollback(self) -> None:
+        self.pending.clear()
+
+
+@dataclass
+class Group:
+    database: Database
+    commit: Any
+    told: list[int]
+
+    def together(self, works: list[Callable[[Any], Any]]) -> list[Any]:
+        """All of them in one group: the first holds the writer's place until the others have queued."""
+        go = threading.Event()
+        answers: dict[int, Any] = {}
+
+        def run(place: int, work: Callable[[Any], Any]) -> None:
+            try:
+                answers[place] = self.commit.write(work)
+            except Exception as error:  # noqa: BLE001 compared by the test
+                answers[place] = error
+
+        leader = threading.Thread(target=run, args=(-1, lambda _: go.wait(20)))
+        leader.start()
+        wait_until(lambda: self.commit._busy and not self.commit._queue, what="the leader")
+        threads = []
+        for place, work in enumerate(works):
+            threads.append(threading.Thread(target=run, args=(place, work)))
+            threads[-1].start()
+            wait_until(lambda: len(self.commit._queue) == len(threads), what="the work to queue")
+        go.set()
+        for thread in (leader, *threads):
+            thread.join(20)
+        return [answers[place] for place in range(len(works))]
+
+
+@pytest.fixture
+def group() -> Any:
+    database, told = Database(), list[int]()
+    commit = GroupCommit(database.open, lambda error: error, told.append)
+    yield Group(database, commit, told)
+    commit.close()
+
+
+def test_a_lone_writer_commits_at_once(group: Group) -> None:
+    assert group.commit.write(lambda tx: tx.add("a")) == "a"
+    assert group.database.groups == [1]
+    assert group.told == [1]
+
+
+def test_what_queues_meanwhile_is_one_commit(group: Group) -> None:
+    assert group.together([_adding(i) for i in range(10)]) == list(range(10))
+    assert group.database.rows == list(range(10))
+    assert group.database.groups == [0, 10]
+
+
+def test_a_group_is_bounded(group: Group) -> None:
+    for i in range(MAX_GROUP):
+        group.commit._queue.append(_later(i))
+    group.together([lambda tx: tx.add("x")])
+    assert max(group.database.groups) <= MAX_GROUP
+    assert sum(group.database.groups) == MAX_GROUP + 1
+
+
+def _adding(row: object) -> Callable[[Any], Any]:
+    return lambda tx: tx.add(row)
+
+
+def _later(row: int) -> Any:
+    from headway.store.groups import _Item
+
+    return _Item(lambda tx: tx.add(row), waits=False)  # type: ignore[attr-defined]
+
+
+def test_one_that_raises_after_writing_costs_the_others_only_time(group: Group) -> None:
+    def bad(tx: Any) -> None:
+        tx.add("bad")
+        raise LookupError("mine")
+
+    one, error, two = group.together([lambda tx: tx.add(1), bad, lambda tx: tx.add(2)])
+    assert (one, two) == (1, 2)
+    assert isinstance(error, LookupError)
+    assert group.database.rows == [1, 2]
+    assert group.database.groups == [0, 1, 1]
+
+
+def test_one_that_refuses_before_writing_costs_nothing(group: Group) -> None:
+    def refuse(tx: Any) -> None:
+        raise JobNotFound("nobody")
+
+    one, error, two = group.together([lambda tx: tx.add(1), refuse, lambda tx: tx.add(2)])
+    assert (one, two) == (1, 2)
+    assert isinstance(error, JobNotFound)
+    assert group.database.groups == [0, 2]
+
+
+def test_a_duplicate_is_tried_alone(group: Group) -> None:
+    def insert_or_find(tx: Any) -> str:
+        return "found" if "k" in group.database.rows else str(tx.add("k"))
+
+    assert sorted(group.together([insert_or_find, insert_or_find])) == ["found", "k"]
+    assert group.database.rows == ["k"]
+
+
+def test_a_refused_commit_is_tried_again_and_then_given_up(group: Group) -> None:
+    group.database.refuse_commits = 2
+    assert group.commit.write(lambda tx: tx.add("a")) == "a"
+    group.database.refuse_commits = 100
+    with pytest.raises(StoreUnavailable, match="refused the transaction 4 times"):
+        group.commit.write(lambda tx: tx.add("b"))
+    assert group.database.rows == ["a"]
+
+
+def test_a_database_that_is_away_fails_all_and_then_works_again(group: Group) -> None:
+    group.database.away = True
+    with pytest.raises(StoreUnavailable):
+        group.commit.write(lambda tx: tx.add("a"))
+    group.database.away = False
+    assert group.commit.write(lambda tx: tx.add("b")) == "b"
+
+
+def test_a_closed_store_takes_nothing_and_has_written_all(group: Group) -> None:
+    for i in range(5):
+        group.commit.write_later(lambda tx, i=i: tx.add(i))
+    group.commit.close()
+    assert group.database.rows == list(range(5))
+    with pytest.raises(StoreUnavailable, match="closed"):
+        group.commit.write(lambda tx: tx.add("a"))
+
+
+def test_many_threads_lose_nothing(group: Group) -> None:
+    def run(name: int) -> None:
+        for i in range(200):
+            group.commit.write(lambda tx, row=(name, i): tx.add(row))
+            group.commit.write_later(lambda tx, row=(name, i, "later"): tx.add(row))
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    group.commit.close()
+    assert len(group.database.rows) == len(set(group.database.rows)) == 8 * 400
+    for name in range(8):
+        mine = [row for row in group.database.rows if isinstance(row, tuple) and row[0] == name and len(row) == 2]
+        assert mine == [(name, i) for i in range(200)]
