@@ -63,7 +63,9 @@ class HttpNode:
         )
         self.context = Context(self.services, Actor("test", Role.ADMIN))
         self.worker = StoreJobDoor(Context(self.services, Actor(f"worker:{WORKER}", Role.OPERATOR)), WORKER)
-        self.store.write(lambda tx: tx.register_worker(WORKER, {"pid": 1, "host": "here", "slots": 1, "version": "0.0.test"}))
+        self.store.write(
+            lambda tx: tx.register_worker(WORKER, {"pid": 1, "host": "here", "slots": 1, "version": "0.0.test"})
+        )
         self.tailer = FeedTailer(self.store, self.signal, max_waiting_bytes=waiting_bytes)
         self.app = create_http_app(
             HttpParts(

@@ -86,9 +86,14 @@ def test_signing_in_by_the_form_and_out_again(keyed_node: HttpNode) -> None:
     page = {"Accept": "text/html"}
     asked = client.get("/?state=failed", headers=page)
     assert (asked.status_code, asked.headers["location"]) == (303, "/login?next=/%3Fstate%3Dfailed")
-    wrong = client.post("/login", data={"key": "wrong", "next": "/"})
-    assert (wrong.status_code, wrong.headers["location"]) == (303, "/login?failed=1")
-    assert "not the key" in client.get("/login?failed=1").text
+    failed = client.post("/login", data={"key": "wrong", "next": "/?state=failed&text=a b"})
+    again = "/login?failed=1&next=/%3Fstate%3Dfailed%26text%3Da%20b"
+    assert (failed.status_code, failed.headers["location"]) == (303, again)
+    shown = client.get(again).text
+    assert "not the key" in shown
+    assert 'value="/?state=failed&amp;text=a b"' in shown
+    elsewhere = client.post("/login", data={"key": "wrong", "next": "//evil.example"})
+    assert elsewhere.headers["location"] == "/login?failed=1&next=/"
     right = client.post("/login", data={"key": KEY, "next": "/?state=failed"})
     assert (right.status_code, right.headers["location"]) == (303, "/?state=failed")
     cookie = right.headers["set-cookie"]

@@ -296,6 +296,24 @@ def _refs(value: Any) -> Iterator[str]:
             yield from _refs(child)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/console/stream?job={}&after={}",
+        "/console/jobs/{}/log?after={}",
+        "/api/v1/jobs/{}/logs?after={}",
+        "/api/v1/jobs/{}/events?logs_after={}",
+        "/jobs/{}/events?logs_after={}",
+    ],
+)
+@pytest.mark.parametrize("after", [2**63, 99999999999999999999999, -1])
+def test_a_line_that_no_database_can_hold_is_refused(
+    node: HttpNode, client: httpx.Client, path: str, after: int
+) -> None:
+    job = node.run()
+    assert client.get(path.format(job.id, after)).status_code in {400, 422}
+
+
 class TestDocuments:
     """The documents' paths in the documents' spelling."""
 
@@ -320,6 +338,21 @@ class TestDocuments:
         assert client.post(f"/mcp/jobs/{other.id}/cancel").json() == {
             "jobId": other.id, "status": "cancelled", "cancelRequested": False,
         }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("method", "body", "status", "code"),
+        [("GET", None, 405, "MethodNotAllowed"), ("POST", b'{"jobId": ', 400, "InvalidInput")],
+    )
+    def test_what_no_handler_sees_has_the_documents_body_too(
+        self, client: httpx.Client, method: str, body: bytes | None, status: int, code: str
+    ) -> None:
+        headers = {"X-Correlation-Id": "mine", "Content-Type": "application/json"}
+        answer = client.request(method, "/get_job_status", content=body, headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+        assert answer.headers["x-correlation-id"] == "mine"
+        assert ("allow" in answer.headers) == (status == 405)
+        error = answer.json()["error"]
+        assert (error["code"], error["correlationId"], error["retryable"]) == (code, "mine", False)
 
     @pytest.mark.parametrize(
         ("method", "path", "body", "status", "code"),

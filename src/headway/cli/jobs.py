@@ -79,7 +79,9 @@ def list_jobs(
     queue: Annotated[str | None, typer.Option("--queue", help="Name of the queue.")] = None,
     worker: Annotated[str | None, typer.Option("--worker", help="Id of the worker.")] = None,
     label: Annotated[str | None, typer.Option("--label", metavar="K=V", help="A label.")] = None,
-    text: Annotated[str | None, typer.Option("--text", help="Found in id or task.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", help="In task, labels, arguments or error; or how an id begins.")
+    ] = None,
     since: Annotated[str | None, typer.Option("--since", help="Submitted at or after (RFC 3339).")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Submitted before (RFC 3339).")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="Jobs on a page.")] = 50,

@@ -176,6 +176,7 @@ class Client:
         state: str | JobState | None = None,
         task: str | None = None,
         queue: str | None = None,
+        worker: str | None = None,
         label: tuple[str, str] | None = None,
         text: str | None = None,
         since: datetime | None = None,
@@ -188,8 +189,9 @@ class Client:
             state: in our spelling (``failed``).
             task: registered name.
             queue: name of the queue.
+            worker: id of the worker that runs or ran it last.
             label: name and value of a label.
-            text: found in id or task.
+            text: found in task, labels, arguments or error, or the beginning of an id.
             since: submitted at or after; with a zone.
             until: submitted before; with a zone.
             page_size: jobs read at once.
@@ -198,6 +200,7 @@ class Client:
             states=(JobState(state),) if state else (),
             task=task,
             queue=queue,
+            worker=worker,
             label=label,
             text=text,
             since=as_micros(since) if since else None,

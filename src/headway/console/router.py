@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 import jinja2
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from headway.console import words
@@ -27,6 +27,8 @@ HERE: Final = Path(__file__).parent
 STATIC: Final = HERE / "static"
 PAGE_JOBS: Final = 30
 PAGE_LINES: Final = 500
+LineId = Annotated[int, Query(ge=0, le=2**63 - 1)]
+"""Id of a log line, as wide as the database holds one."""
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
 
 
@@ -72,8 +74,8 @@ def console_router(tailer: FeedTailer, *, version: str) -> APIRouter:
     _job_routes(router, pages)
 
     @router.get("/console/stream")
-    async def stream(job: str | None = None, after: int = 0) -> Response:
-        return await change_stream(tailer, job or None, max(after, 0))
+    async def stream(job: str | None = None, after: LineId = 0) -> Response:
+        return await change_stream(tailer, job or None, after)
 
     @router.get("/login")
     async def login(request: Request) -> Response:
@@ -195,9 +197,9 @@ def _job_routes(router: APIRouter, pages: _Pages) -> None:
         return pages.page("_job.html", **await fields(request, job_id))
 
     @router.get("/console/jobs/{job_id}/log")
-    async def log(request: Request, job_id: str, after: int = 0) -> Response:
+    async def log(request: Request, job_id: str, after: LineId = 0) -> Response:
         call = request.state.call
-        lines = await call(read_logs, job_id, max(after, 0), PAGE_LINES)
+        lines = await call(read_logs, job_id, after, PAGE_LINES)
         last = lines[-1].id if lines else after
         return pages.page(
             "_log.html", lines=lines, after=last, more=len(lines) == PAGE_LINES, job=await call(get_job, job_id)

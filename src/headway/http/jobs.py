@@ -35,6 +35,8 @@ router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
 Call = Annotated[Caller, Depends(caller)]
 MAX_LIMIT: Final = 1000
 MAX_LINES: Final = 10_000
+LineId = Annotated[int, Query(ge=0, le=2**63 - 1)]
+"""Id of a log line, as wide as the database holds one."""
 _FILTERS: Final = ("state", "task", "queue", "worker", "label", "text", "since", "until", "limit", "cursor")
 
 
@@ -142,7 +144,7 @@ async def logs(
     request: Request,
     call: Call,
     job_id: JobId,
-    after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+    after: LineId = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_LINES)] = 1000,
 ) -> Response:
     """Lines of a job's log, oldest first."""

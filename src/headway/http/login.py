@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Annotated, Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -49,7 +49,8 @@ async def login(request: Request) -> Response:
     if not key_matches(wanted.key, settings):
         await asyncio.sleep(WRONG_KEY_SECONDS)
         if by_form:
-            return RedirectResponse("/login?failed=1", 303)
+            back = quote(local_path(wanted.next), safe="/")
+            return RedirectResponse(f"/login?failed=1&next={back}", 303)
         raise Unauthenticated("This is not the key of this server.")
     answer = RedirectResponse(local_path(wanted.next), 303) if by_form else Response(status_code=204)
     now = request.state.call.services.clock.now()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -46,6 +46,7 @@ ANSWERS: Mapping[ErrorKind, Answer] = {
 """THE table from a kind of error to its answer; a test holds that every kind has a row."""
 
 _OTHER_CODES = {400: "malformed_request", 404: "no_such_path", 405: "method_not_allowed", 500: "internal_error"}
+_OTHER_DOCUMENT_CODES = {404: "NotFound", 405: "MethodNotAllowed", 500: "InternalError"}
 
 
 def problem(error: HeadwayError, *, correlation_id: str, document: bool) -> Response:
@@ -59,7 +60,11 @@ def problem(error: HeadwayError, *, correlation_id: str, document: bool) -> Resp
     answer = ANSWERS[error.kind]
     message, hint = mask_secrets(error.message), mask_secrets(error.hint)
     if document:
-        return _document_body(answer.document_status, answer, error, message, hint, correlation_id)
+        findings = error.details.get("errors", ())
+        told = _document_body(answer, error.code, message, hint, findings, correlation_id)
+        if error.kind is ErrorKind.UNAVAILABLE:
+            told.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return told
     headers: dict[str, str] = {}
     if error.kind is ErrorKind.UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -92,12 +97,11 @@ def _problem_body(
 
 
 def _document_body(
-    status: int, answer: Answer, error: HeadwayError, message: str, hint: str, correlation_id: str
+    answer: Answer, code: str, message: str, hint: str, findings: Iterable[Mapping[str, Any]], correlation_id: str
 ) -> Response:
-    details: list[dict[str, Any]] = [{"issue": message, "hint": hint, "code": error.code}]
+    details: list[dict[str, Any]] = [{"issue": message, "hint": hint, "code": code}]
     details.extend(
-        {"issue": finding.get("message", ""), "field": finding.get("field", ""), "code": error.code}
-        for finding in error.details.get("errors", ())
+        {"issue": finding.get("message", ""), "field": finding.get("field", ""), "code": code} for finding in findings
     )
     body = {
         "error": {
@@ -109,9 +113,7 @@ def _document_body(
         }
     }
     headers = {"X-Correlation-Id": correlation_id}
-    if error.kind is ErrorKind.UNAVAILABLE:
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return Response(_json(body), status, headers, media_type="application/json")
+    return Response(_json(body), answer.document_status, headers, media_type="application/json")
 
 
 def _json(body: Mapping[str, Any]) -> bytes:
@@ -188,6 +190,12 @@ def _other(request: Request, error: HTTPException) -> Response:
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
         detail, hint = f"{request.method} is not offered at {request.url.path[:200]}.", f"Use {allowed}."
-    return _problem_body(
-        error.status_code, code, mask_secrets(detail), hint, {}, error.headers or {}, request.state.trace_id
-    )
+    status, detail, headers, correlation_id = (
+        error.status_code, mask_secrets(detail), error.headers or {}, request.state.trace_id,
+    )  # fmt: skip
+    if not request.state.document:
+        return _problem_body(status, code, detail, hint, {}, headers, correlation_id)
+    document_code = _OTHER_DOCUMENT_CODES.get(status, "InvalidInput" if status < 500 else "InternalError")
+    told = _document_body(Answer(status, status, document_code), code, detail, hint, (), correlation_id)
+    told.headers.update(headers)
+    return told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
@@ -15,6 +15,8 @@ from headway.model.times import to_rfc3339
 # No control characters: a name is shown in terminals and pages, and Postgres stores no NUL.
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
 LabelValue = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+MAX_SECONDS: Final = 315_360_000.0
+"""Ten years: the longest duration that may be asked for."""
 CeleryState = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED"]
 
 
@@ -30,8 +32,8 @@ class BackoffIn(_In):
     """The pause before a retry of the job's own rule."""
 
     kind: Literal["none", "fixed", "exponential"] = "none"
-    base_seconds: float = Field(1.0, ge=0)
-    cap_seconds: float = Field(600.0, ge=0)
+    base_seconds: float = Field(1.0, ge=0, le=MAX_SECONDS)
+    cap_seconds: float = Field(600.0, ge=0, le=MAX_SECONDS)
     jitter: float = Field(0.0, ge=0, le=1)
 
 
@@ -45,7 +47,7 @@ class SubmitIn(_In):
     priority: int = Field(0, ge=0, le=9, description="9 first")
     run_at: MomentIn | None = None
     expires_at: MomentIn | None = None
-    timeout_seconds: float | None = Field(None, ge=0, description="of each attempt; 0 is none")
+    timeout_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS, description="of each attempt; 0 is none")
     max_retries: int | None = Field(None, ge=0, le=1_000_000)
     backoff: BackoffIn | None = None
     isolation: Literal["thread", "process"] | None = None

@@ -12,9 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from headway.http.bodies import answer, body_of, only_query, problems_of, read_body
 from headway.http.jobs import Call
+from headway.http.schemas import MAX_SECONDS
 from headway.model.commands import SubmitJob
 from headway.model.job import Backoff
+from headway.model.times import LAST_MOMENT
 from headway.service import forget_result, submit_batch
+
+Moment = Annotated[int, Field(ge=0, le=LAST_MOMENT)]
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
 class BackoffSent(BaseModel):
@@ -23,8 +28,8 @@ class BackoffSent(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: str
-    base_seconds: float
-    cap_seconds: float
+    base_seconds: Seconds
+    cap_seconds: Seconds
     jitter: float
 
 
@@ -39,9 +44,9 @@ class Send(BaseModel):
     job_id: str | None = None
     queue: str | None = None
     priority: int = 0
-    run_at: int | None = None
-    expires_at: int | None = None
-    timeout_seconds: float | None = None
+    run_at: Moment | None = None
+    expires_at: Moment | None = None
+    timeout_seconds: Seconds | None = None
     max_retries: int | None = None
     backoff: BackoffSent | None = None
     isolation: str | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from headway.model.times import from_rfc3339
+from headway.model.times import LAST_MOMENT, from_rfc3339
 
 
 def _parsed(value: Any) -> int:
@@ -16,7 +16,10 @@ def _parsed(value: Any) -> int:
 
 
 MomentIn = Annotated[
-    int, BeforeValidator(_parsed), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
+    int,
+    BeforeValidator(_parsed),
+    Field(le=LAST_MOMENT),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation"),
 ]
 """A time that a caller sends: RFC 3339 with a zone; UTC microseconds inside."""
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+FIRST_MOMENT: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+LAST_MOMENT: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _EXPECTED = "expected an RFC 3339 time with a zone, for example 2026-03-01T12:00:00Z"
 
 
@@ -13,10 +16,13 @@ def to_rfc3339(at: int) -> str:
     """The time as text, for example ``2026-03-01T12:00:00.000000Z``.
 
     Args:
-        at: UTC microseconds since the epoch.
+        at: UTC microseconds since the epoch; outside the years 1 to 9999, which RFC 3339 cannot say, the nearest
+            that it can: one row with such a time must not take the list it is in with it.
     """
+    within = min(max(at, FIRST_MOMENT), LAST_MOMENT)
     # Integer arithmetic: a float of seconds would lose microseconds.
-    return (_EPOCH + timedelta(microseconds=at)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    moment = _EPOCH + timedelta(microseconds=within)
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def from_rfc3339(text: str) -> int:

@@ -29,7 +29,7 @@ from headway.model.errors import (
 from headway.model.job import ErrorInfo
 from headway.model.states import AttemptOutcome, JobState
 from tests.acceptance.client.cutting import CuttingProxy
-from tests.acceptance.http_node import HttpNode
+from tests.acceptance.http_node import WORKER, HttpNode
 from tests.waiting import wait_until
 
 
@@ -231,3 +231,11 @@ def test_times_labels_and_keys(node: HttpNode) -> None:
 def test_what_is_no_url_of_a_server(url: str) -> None:
     with pytest.raises(InvalidRequest):
         Client(url)
+
+
+def test_the_list_of_one_worker(node: HttpNode) -> None:
+    begun = node.begin(node.submit())
+    node.submit()
+    with Client(node.url) as client:
+        assert [job.id for job in client.list(worker=WORKER)] == [begun.job_id]
+        assert list(client.list(worker="another")) == []
