@@ -11,17 +11,24 @@ import os
 import signal
 import sys
 import threading
+from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
 
 
-def main() -> int:
-    """Run the service process; the exit code."""
+def main() -> NoReturn:
+    """Run the service process; ends the interpreter with its exit code."""
+    # A terminal that closes tells the whole group: the supervisor turns it into an end in good order.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     message = json.loads(sys.stdin.readline())
     _end_with(int(message["supervisor"]))
     from headway.bootstrap.starting import serve
 
-    return serve(message)
+    code = serve(message)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything is stored and closed. Python's own exit would wait for threads of tasks that never return.
+    os._exit(code)
 
 
 def _end_with(supervisor: int) -> None:
@@ -40,4 +47,4 @@ def _end_with(supervisor: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

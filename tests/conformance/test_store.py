@@ -114,10 +114,10 @@ def test_a_neighbour_that_fails_does_not_fail_the_others(house: House) -> None:
     works = [slow, good, bad, good, refusing, breaking, good]
     threads = [threading.Thread(target=run, args=(work,)) for work in works]
     threads[0].start()
-    wait_until(lambda: house.store._group._busy and not house.store._group._queue, what="the first to lead")
+    wait_until(lambda: house.store._group._busy and not house.store._group._waiting, what="the first to lead")
     for thread in threads[1:]:
         thread.start()
-    wait_until(lambda: len(house.store._group._queue) == len(works) - 1, what="the others to queue")
+    wait_until(lambda: len(house.store._group._waiting) == len(works) - 1, what="the others to queue")
     queued.set()
     for thread in threads:
         thread.join(30)

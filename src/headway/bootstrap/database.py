@@ -35,19 +35,21 @@ class Opened:
     def close(self) -> None:
         """Let go of everything, the lock last."""
         self.store.close()
-        close_signal = getattr(self.signal, "close", None)
-        if close_signal is not None:
-            close_signal()
+        for part in (self.signal, self.blobs):
+            close = getattr(part, "close", None)
+            if close is not None:
+                close()
         if self.owned is not None:
             self.owned.release()
 
 
-def open_store(settings: Settings, *, own: bool, upgrade: bool) -> Opened:
+def open_store(settings: Settings, *, own: bool, upgrade: bool, brief: bool = False) -> Opened:
     """Open the registry.
 
     Args:
         settings: name it.
         own: take the data directory's lock. SQLite is never opened without.
+        brief: for one call: nothing is listened for.
         upgrade: make the schema of an empty database. An older one is never changed without being asked.
 
     Raises:
@@ -56,7 +58,9 @@ def open_store(settings: Settings, *, own: bool, upgrade: bool) -> Opened:
     owned = claim_directory(settings.data_dir) if own or not settings.on_postgres else None
     try:
         return (
-            _open_postgres(settings, owned, upgrade) if settings.on_postgres else _open_sqlite(settings, owned, upgrade)
+            _open_postgres(settings, owned, upgrade, brief=brief)
+            if settings.on_postgres
+            else _open_sqlite(settings, owned, upgrade)
         )
     except BaseException:
         if owned is not None:
@@ -81,15 +85,15 @@ def _open_sqlite(settings: Settings, owned: Ownership | None, upgrade: bool) -> 
     )
 
 
-def _open_postgres(settings: Settings, owned: Ownership | None, upgrade: bool) -> Opened:
+def _open_postgres(settings: Settings, owned: Ownership | None, upgrade: bool, *, brief: bool) -> Opened:
     from headway.store.dbblobs import DatabaseBlobs
     from headway.store.postgres import conninfo, open_postgres, postgres_engine
-    from headway.store.postgres_signals import PostgresSignal
+    from headway.store.postgres_signals import PostgresNotice, PostgresSignal
 
     url = settings.registry_url
     with _engine(settings) as engine:
         _ready(engine, upgrade=upgrade)
-    signal = PostgresSignal(conninfo(url))
+    signal = PostgresNotice(conninfo(url)) if brief else PostgresSignal(conninfo(url))
     blobs = DatabaseBlobs(postgres_engine(url, read_only=True), SystemClock(), SystemIds())
     return Opened(open_postgres(url, clock=SystemClock(), signal=signal), blobs, signal, owned)
 

@@ -7,6 +7,7 @@ import platform
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ from headway.http.app import HttpParts, create_http_app
 from headway.http.health import Part, PartStatus
 from headway.http.security import SecuritySettings
 from headway.model.actor import Actor, Role
-from headway.model.errors import EngineNotAvailable, HeadwayError, InvalidSettings, StoreUnavailable
+from headway.model.errors import DataDirectoryInUse, EngineNotAvailable, HeadwayError, InvalidSettings, StoreUnavailable
 from headway.runtime.due import DuePart
 from headway.runtime.loop import Loop
 from headway.runtime.numbering import NumberingPart
@@ -39,12 +40,14 @@ from headway.runtime.pruner import PrunerPart
 from headway.runtime.rescuer import RescuerPart
 from headway.service import Context, Services, StoreJobDoor, rescue_lapsed, system_context
 from headway.service.upkeep import register_worker, retire_worker
+from headway.store.owner import read_owner
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 log = structlog.get_logger("headway.node")
 DRAIN_SECONDS: Final = 10.0
+_PASSING_SECONDS: Final = 10.0
 NO_SPACE_BYTES: Final = 16 << 20
 
 
@@ -67,6 +70,10 @@ class Node:
             # Finishes in the spool come first, because a good attempt that ended must not run again.
             offer_spooled(Spool(self.settings.data_dir / "spool"), self._door())
             rescue_lapsed(system_context(self.services, "recovery"), silent_for=None)
+        facts = {"host": socket.gethostname(), "pid": os.getpid(), "slots": self.settings.job_worker_threads}
+        register_worker(
+            system_context(self.services, "start"), self.worker_id, {**facts, "version": headway.__version__}
+        )
         for loop in self.loops:
             loop.start()
         self.engine.start()
@@ -151,15 +158,13 @@ def open_node(
     if settings.job_backend == "celery":
         raise EngineNotAvailable("The engine celery comes with a later version of Headway; this one runs jobs itself.")
     app = load_application(app_spec, engine_chosen=engine_chosen)
-    opened = open_store(settings, own=True, upgrade=True)
+    opened = _open_own(settings)
     try:
         killed = reap_orphans(settings.data_dir / "children")
         if killed:
             log.warning("node.orphans_ended", pids=killed)
         services = services_of(opened, settings, AppCatalog(app))
         worker_id = f"{platform.node() or 'host'}-{os.getpid()}-{services.ids.new_id()[-6:]}"
-        facts = {"host": socket.gethostname(), "pid": os.getpid(), "slots": settings.job_worker_threads}
-        register_worker(system_context(services, "start"), worker_id, {**facts, "version": headway.__version__})
         door = StoreJobDoor(worker_context(services, worker_id), worker_id)
         engine = EmbeddedEngine(
             door,
@@ -176,6 +181,19 @@ def open_node(
     node = Node(settings, opened, services, engine, tailer, worker_id)
     node.loops = _loops(node)
     return node
+
+
+def _open_own(settings: Settings) -> Opened:
+    """Open the store as its owner; a command or a script that has the directory for a moment is waited for."""
+    ends = time.monotonic() + _PASSING_SECONDS
+    while True:
+        try:
+            return open_store(settings, own=True, upgrade=True)
+        except DataDirectoryInUse:
+            owner = read_owner(settings.data_dir)
+            if (owner is not None and owner.url is not None) or time.monotonic() > ends:
+                raise
+            time.sleep(0.02)
 
 
 def _loops(node: Node) -> list[Loop]:

@@ -116,7 +116,7 @@ class LooseDoor:
         from headway.bootstrap.database import open_store, services_of
         from headway.service import Context, StoreJobDoor
 
-        opened: Opened = open_store(self._settings, own=False, upgrade=True)
+        opened: Opened = open_store(self._settings, own=False, upgrade=True, brief=True)
         try:
             yield StoreJobDoor(Context(services_of(opened, self._settings, None), local_actor()), "script")
         finally:

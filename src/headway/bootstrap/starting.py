@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from headway.config import Settings, load_settings
-from headway.model.errors import HeadwayError
+from headway.model.errors import DataDirectoryInUse, HeadwayError, StoreUnavailable
 from headway.runtime.supervisor import EXIT_REFUSED, EXIT_RESTART, Supervisor, service_command
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("headway.start")
 _STREAMS_END_SECONDS = 2
+EXIT_FAILED = 1
 
 
 def up(settings: Settings, *, app: str | None, engine_chosen: bool, listener: socket.socket, url: str) -> int:
@@ -45,7 +46,9 @@ def up(settings: Settings, *, app: str | None, engine_chosen: bool, listener: so
         "supervisor": os.getpid(),
     }
     supervisor = Supervisor(
-        service_command("headway.serve"), json.dumps(message).encode(), pass_fds=(listener.fileno(),)
+        service_command("headway.serve"),
+        lambda starts: json.dumps({**message, "starts": starts}).encode(),
+        pass_fds=(listener.fileno(),),
     )
     return supervisor.run()
 
@@ -61,7 +64,9 @@ def serve(message: dict[str, Any]) -> int:
         return _serve(settings, listener, message["url"], app=message["app"], engine_chosen=message["engine_chosen"])
     except HeadwayError as error:
         _say(error)
-        return EXIT_REFUSED
+        # At a first start somebody reads it and acts. Later, a database or a disk that is away comes back.
+        passing = isinstance(error, StoreUnavailable | DataDirectoryInUse)
+        return EXIT_FAILED if passing and message["starts"] else EXIT_REFUSED
 
 
 def _say(error: HeadwayError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 
@@ -18,6 +19,10 @@ class Signal(Protocol):
 
     def ticket(self, topic: str) -> int:
         """A number that grows with every ``notify`` of the topic; take it before reading the state."""
+        ...
+
+    def follow(self, topic: str) -> AbstractContextManager[None]:
+        """Keep a topic that was made for one thing (a job, say) for the length of the block, and then let it go."""
         ...
 
     def wait(self, topic: str, ticket: int, timeout: float) -> bool:

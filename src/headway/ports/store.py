@@ -225,6 +225,10 @@ class Reader(Protocol):
         """Log lines with an id above ``after``, oldest first."""
         ...
 
+    def newest_log_line(self, job_id: str) -> int:
+        """Id of the job's last log line; 0 when it has none."""
+        ...
+
     def result(self, job_id: str) -> tuple[str | None, str | None, int | None]:
         """(JSON text inline, blob reference, removed at) of a job's result."""
         ...

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Final
 
@@ -31,17 +31,18 @@ class Supervisor:
 
     Args:
         command: the child's command line.
-        message: what the child reads from its standard input, which then stays open: its end tells the child
+        message: what the child reads, given how often one was started before from its standard input, which then stays open: its end tells the child
             that the supervisor is gone.
         pass_fds: descriptors the child inherits (the listening socket).
     """
 
-    def __init__(self, command: Sequence[str], message: bytes, pass_fds: Sequence[int]) -> None:
+    def __init__(self, command: Sequence[str], message: Callable[[int], bytes], pass_fds: Sequence[int]) -> None:
         self._command = list(command)
         self._message = message
         self._pass_fds = tuple(pass_fds)
         self._child: subprocess.Popen[bytes] | None = None
         self._ending = False
+        self._starts = 0
         self._interrupted_at: float | None = None
 
     def run(self) -> int:
@@ -78,13 +79,14 @@ class Supervisor:
             child.terminate()
         assert child.stdin is not None
         try:
-            child.stdin.write(self._message + b"\n")
+            child.stdin.write(self._message(self._starts) + b"\n")
             child.stdin.flush()
         except BrokenPipeError:
             pass
         try:
             return child.wait()
         finally:
+            self._starts += 1
             child.stdin.close()
 
     def _asked_to_end(self) -> bool:
@@ -95,7 +97,9 @@ class Supervisor:
         child = self._child
         now = time.monotonic()
         if number == signal.SIGINT:
-            first, self._interrupted_at = self._interrupted_at, now
+            first = self._interrupted_at
+            if first is None:
+                self._interrupted_at = now
             if first is not None and now - first > _IMPATIENT_AFTER and child is not None and child.poll() is None:
                 # A second Ctrl-C: the person does not want to wait for the drain. One key press may arrive
                 # twice (by the terminal and by a script around us), so it only counts after a moment.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from headway.model.actor import Actor, Role
 from headway.ports.blobs import BlobStore
@@ -51,10 +51,6 @@ class Context:
     services: Services
     actor: Actor
     traceparent: str | None = None
-
-    def traced(self, traceparent: str | None) -> Context:
-        """The same caller under another trace context."""
-        return replace(self, traceparent=traceparent)
 
     @property
     def trace_id(self) -> str | None:

@@ -115,15 +115,16 @@ class StoreJobDoor:
         topic = f"job:{job_id}"
         # Other processes cannot wake this one for a single job: a shared store is looked at once a second too.
         net = _SHARED_POLL_SECONDS if self._services.store.shared else _LONG_WAIT_SECONDS
-        while True:
-            ticket = signal.ticket(topic)
-            job = self.get(job_id)
-            if job is None or job.state in TERMINAL_STATES:
-                return job
-            left = net if ends is None else min(net, ends - clock.monotonic())
-            if left <= 0:
-                return job
-            signal.wait(topic, ticket, left)
+        with signal.follow(topic):
+            while True:
+                ticket = signal.ticket(topic)
+                job = self.get(job_id)
+                if job is None or job.state in TERMINAL_STATES:
+                    return job
+                left = net if ends is None else min(net, ends - clock.monotonic())
+                if left <= 0:
+                    return job
+                signal.wait(topic, ticket, left)
 
     def wait_for_work(self, timeout: float) -> bool:
         """See ``JobDoor.wait_for_work``."""

@@ -24,6 +24,7 @@ from headway.service.submission import job_row
 from headway.service.verbs import verb
 
 MAX_PAGE = 1000
+_CANCEL_TRIES = 10
 
 
 @verb
@@ -121,8 +122,14 @@ def cancel_job(ctx: Context, job_id: str, reason: str = "") -> Job:
                 f"the job has ended already ({before.state})", hint="A finished job stays as it is.", state=before.state
             )
         moved = tx.move(Move(Verb.CANCEL, job_id, data={"reason": reason} if reason else None), ctx.actor.name)
-        if isinstance(moved, TransitionRefused):
-            tx.request_cancel(job_id, reason)
+        tries = 0
+        while isinstance(moved, TransitionRefused) and tx.request_cancel(job_id, reason) is None:
+            # Between the two statements another process moved the job on: it may wait again, or have ended.
+            now = tx.get(job_id)
+            if now is None or now.state in TERMINAL_STATES or tries == _CANCEL_TRIES:
+                raise TransitionConflict("the job ended while it was being cancelled", state=now.state if now else None)
+            moved = tx.move(Move(Verb.CANCEL, job_id, data={"reason": reason} if reason else None), ctx.actor.name)
+            tries += 1
         after = tx.get(job_id)
         assert after is not None
         _audit(ctx, tx, "cancel_job", after, reason=reason, before={"state": before.state})
@@ -219,7 +226,9 @@ def feed_bounds(ctx: Context) -> tuple[int, int]:
 @verb
 def forget_result(ctx: Context, job_id: str) -> None:
     """Remove a job's result; the job and its history stay."""
-    get_job(ctx, job_id)
+    job = get_job(ctx, job_id)
+    if job.state not in TERMINAL_STATES:
+        raise ResultNotReady(f"the job has not ended, it is {job.state}", state=job.state)
 
     def work(tx: Tx) -> str | None:
         tx.audit(ctx.actor.name, "forget_result", job_id, trace_id=ctx.trace_id)
@@ -267,7 +276,14 @@ def _insert(ctx: Context, tx: Tx, rows: Sequence[dict[str, Any]], verb_name: str
 
 def insert_sent(ctx: Context, tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     """Insert jobs that an attempt sent; one that is there already (the same send, repeated) is left alone."""
-    fresh = [row for row in rows if _known(tx, row) is None]
+    fresh: list[dict[str, Any]] = []
+    seen: set[tuple[Any, ...]] = set()
+    for row in rows:
+        # Two sends of one finish may carry the same id or key: the first one is the job.
+        names = {("id", row["id"]), ("key", row["idempotency_scope"], row["idempotency_key"] or row["id"])}
+        if not names & seen and _known(tx, row) is None:
+            fresh.append(row)
+        seen |= names
     if fresh:
         _insert(ctx, tx, fresh)
 

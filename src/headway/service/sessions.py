@@ -56,8 +56,10 @@ def delete_session(ctx: Context, session_id: str) -> None:
     """Remove a session. Raises ``SessionNotFound``."""
 
     def work(tx: Tx) -> bool:
-        tx.audit(ctx.actor.name, "delete_session", session_id, trace_id=ctx.trace_id)
-        return tx.delete_session(session_id)
+        deleted = tx.delete_session(session_id)
+        if deleted:
+            tx.audit(ctx.actor.name, "delete_session", session_id, trace_id=ctx.trace_id)
+        return deleted
 
     if not ctx.services.store.write(work):
         raise SessionNotFound(f"no session has the id {session_id!r}")

@@ -99,7 +99,7 @@ def job_row(ctx: Context, command: SubmitJob, now: int) -> dict[str, Any]:
     }
     if command.idempotency_key is not None:
         # A key is the caller's own, for one task: two callers, or two tasks, never meet.
-        row["idempotency_scope"] = f"{ctx.actor.name}\n{command.task}"
+        row["idempotency_scope"] = f"{_caller(ctx)}\n{command.task}"
         row["idempotency_key"] = command.idempotency_key
     return row
 
@@ -131,6 +131,12 @@ _EMPTY = (
 
 
 _EMPTY_ROW: dict[str, Any] = dict.fromkeys(_EMPTY)
+
+
+def _caller(ctx: Context) -> str:
+    # What a task sends must be the same caller's after a restart, when its worker has another name.
+    name = ctx.actor.name
+    return "worker" if name.startswith("worker:") else name
 
 
 def fingerprint(command: SubmitJob, args: str, kwargs: str) -> str:

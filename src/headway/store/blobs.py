@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from headway.model.errors import StorageFull, StoreUnavailable
 from headway.ports.clock import Ids
 
+_STALE_MICROSECONDS = 3_600_000_000
 _REF = re.compile(r"^[0-9a-f-]{36}$")
 
 
@@ -63,8 +65,16 @@ class FileBlobs:
     def refs(self) -> Iterator[tuple[str, int]]:
         """See ``BlobStore.refs``."""
         for path in self._root.glob("??/*"):
+            try:
+                written_at = int(path.stat().st_mtime * 1_000_000)
+            except FileNotFoundError:
+                # Deleted since it was listed.
+                continue
             if _REF.match(path.name):
-                yield path.name, int(path.stat().st_mtime * 1_000_000)
+                yield path.name, written_at
+            elif path.suffix == ".part" and written_at < time.time_ns() // 1_000 - _STALE_MICROSECONDS:
+                # Half a blob of a process that died while it wrote.
+                path.unlink(missing_ok=True)
 
     def _path(self, ref: str) -> Path:
         if not _REF.match(ref):

@@ -21,6 +21,10 @@ class DatabaseBlobs:
         self._clock = clock
         self._ids = ids
 
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._engine.dispose()
+
     def put(self, data: bytes) -> str:
         """See ``BlobStore.put``."""
         ref = self._ids.new_id()

@@ -22,12 +22,23 @@ from headway.store.tx import SqlTx
 log = structlog.get_logger("headway.store")
 
 MAX_GROUP = 256
+MAX_RIDING = 128
+_ROOM_SECONDS = 0.5
 RIDE_ALONG_SECONDS = 0.02
 _TRIES_ALONE = 4
 
 
 class RetryAlone(Exception):
-    """The group's transaction must be given up; each work may be tried again by itself."""
+    """The group's transaction must be given up; each work may be tried again by itself.
+
+    Args:
+        message: what the database said.
+        at_last: the error of a work that is refused every time; ``StoreUnavailable`` when None.
+    """
+
+    def __init__(self, message: str, at_last: HeadwayError | None = None) -> None:
+        super().__init__(message)
+        self.at_last = at_last
 
 
 class Unit(Protocol):
@@ -84,7 +95,10 @@ class GroupCommit:
         self._translate = translate
         self._committed = committed
         self._mutex = threading.Lock()
-        self._queue: deque[_Item] = deque()
+        self._waiting: deque[_Item] = deque()
+        self._riding: deque[_Item] = deque()
+        self._room = threading.Event()
+        self._room.set()
         self._busy = False
         self._later = threading.Event()
         self._closed = False
@@ -98,7 +112,7 @@ class GroupCommit:
         item = _Item(work, waits=True)
         assert item.wake is not None
         with self._mutex:
-            self._queue.append(item)
+            self._waiting.append(item)
             leads, self._busy = not self._busy, True
         if not leads:
             item.wake.acquire()
@@ -109,8 +123,17 @@ class GroupCommit:
         return item.result
 
     def write_later(self, work: Callable[[Tx], None]) -> None:
-        """Let ``work`` ride along with the next group."""
-        self._queue.append(_Item(work, waits=False))
+        """Let ``work`` ride along with the next group; waits while too much of that is queued.
+
+        All that rides is in the next group, before what waits: the lines that an attempt logged are there when
+        its finish is. One that logs faster than the disk takes it is slowed down, and nobody else.
+        """
+        while not self._room.wait(_ROOM_SECONDS) and not self._closed:
+            self._later.set()
+        with self._mutex:
+            self._riding.append(_Item(work, waits=False))
+            if len(self._riding) >= MAX_RIDING:
+                self._room.clear()
         self._later.set()
 
     def close(self) -> None:
@@ -130,14 +153,16 @@ class GroupCommit:
                 leads, self._busy = not self._busy, True
             if leads:
                 self._lead(None)
-            if self._closed and not self._queue:
+            if self._closed and not self._waiting and not self._riding:
                 return
 
     def _lead(self, own: _Item | None) -> None:
         """Hold the writer's place until the own work is done, then hand it to somebody who waits."""
         try:
-            while self._queue and (own is None or not own.finished):
-                group = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUP))]
+            while own is None or not own.finished:
+                group = self._take_group()
+                if not group:
+                    break
                 try:
                     self._run_group(group)
                 finally:
@@ -146,15 +171,24 @@ class GroupCommit:
         finally:
             self._hand_over()
 
+    def _take_group(self) -> list[_Item]:
+        with self._mutex:
+            group = list(self._riding)
+            self._riding.clear()
+            group += [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
+        self._room.set()
+        return group
+
     def _hand_over(self) -> None:
         with self._mutex:
-            heir = next((item for item in self._queue if item.wake is not None), None)
-            if heir is None:
-                self._busy = False
-                if self._queue:
-                    self._later.set()
-            elif heir.wake is not None:
-                heir.wake.release()
+            if self._waiting:
+                heir = self._waiting[0].wake
+                assert heir is not None
+                heir.release()
+                return
+            self._busy = False
+            if self._riding:
+                self._later.set()
 
     def _run_group(self, group: Sequence[_Item]) -> None:
         if len(group) > 1 and self._try_together(group):
@@ -211,7 +245,8 @@ class GroupCommit:
                 if not isinstance(error, Exception):
                     raise
                 if isinstance(item.error, RetryAlone):
-                    item.error = StoreUnavailable(f"the database refused the transaction {turn + 1} times: {error}")
+                    refused = f"the database refused the transaction {turn + 1} times: {error}"
+                    item.error = item.error.at_last or StoreUnavailable(refused)
                     continue
                 return
             item.error = None

@@ -6,7 +6,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine, make_url
 
-from headway.model.errors import StorageFull, StoreUnavailable
+from headway.model.errors import InvalidRequest, JobIdTaken, StorageFull, StoreUnavailable
 from headway.ports.clock import Clock
 from headway.ports.signal import Signal
 from headway.store.dialects import POSTGRES
@@ -33,6 +33,7 @@ _BY_KEY = {
 }
 # deadlock_detected, serialization_failure, lock_not_available, unique_violation
 _TRY_AGAIN = {"40P01", "40001", "55P03", "23505"}
+_TAKEN = "23505"
 _FULL = {"53100"}
 
 
@@ -90,7 +91,12 @@ def translate(error: BaseException) -> BaseException:
         return error
     state = original.sqlstate
     if state in _TRY_AGAIN:
-        return RetryAlone(str(original))
+        taken = JobIdTaken(f"the id or key stands for another job ({original})") if state == _TAKEN else None
+        return RetryAlone(str(original), taken)
+    if isinstance(original, psycopg.DataError):
+        return InvalidRequest(
+            f"the database cannot store this value ({str(original).strip()})", hint="Text may not hold NUL characters."
+        )
     if state in _FULL:
         return StorageFull(f"the disk of the database is full ({original})")
     if isinstance(original, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)):

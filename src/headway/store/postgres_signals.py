@@ -19,6 +19,30 @@ _CHANNEL = "headway"
 _RECONNECT_SECONDS = 1.0
 
 
+class PostgresNotice(LocalSignal):
+    """For a process that says something and goes: what was notified is sent once, at the end. It hears nothing."""
+
+    def __init__(self, conninfo: str) -> None:
+        super().__init__()
+        self._conninfo = conninfo
+        self._pending: set[str] = set()
+
+    def notify(self, topic: str) -> None:
+        """See ``Signal.notify``."""
+        if topic in _SHARED_TOPICS:
+            self._pending.add(topic)
+
+    def close(self) -> None:
+        """Send; a notice that is lost costs a poll."""
+        if not self._pending:
+            return
+        try:
+            with psycopg.connect(self._conninfo, autocommit=True, connect_timeout=5) as connection:
+                connection.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, ",".join(sorted(self._pending))))
+        except psycopg.Error as error:
+            log.warning("signal.notice_lost", error=str(error).strip())
+
+
 class PostgresSignal(LocalSignal):
     """Adds LISTEN/NOTIFY: a listening connection and a sending one, each in a thread of its own.
 

@@ -103,6 +103,11 @@ class SqlReader:
         )
         return [to_log_line(row) for row in self._connection.execute(statement)]
 
+    def newest_log_line(self, job_id: str) -> int:
+        """See ``Reader.newest_log_line``."""
+        statement = sa.select(sa.func.max(job_logs.c.id)).where(job_logs.c.job_id == job_id)
+        return self._connection.execute(statement).scalar_one() or 0
+
     def result(self, job_id: str) -> tuple[str | None, str | None, int | None]:
         """See ``Reader.result``."""
         statement = sa.select(jobs.c.result, jobs.c.result_blob, jobs.c.result_removed_at).where(jobs.c.id == job_id)
@@ -220,8 +225,10 @@ def _write_cursor(at: int, job_id: str) -> str:
 def _read_cursor(cursor: str) -> tuple[int, str]:
     try:
         at, job_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if not 0 <= int(at) < 2**63 or "\x00" in str(job_id):
+            raise ValueError(at)
         return int(at), str(job_id)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InvalidRequest(
             f"expected cursor to be the next_cursor of a page, got: {cursor!r}", hint="Start again without a cursor."
         ) from error

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class _Topic:
-    __slots__ = ("changed", "count", "waiters")
+    __slots__ = ("changed", "count", "followers", "waiters")
 
     def __init__(self) -> None:
         self.changed = threading.Condition(threading.Lock())
         self.count = 0
         self.waiters = 0
+        self.followers = 0
 
 
 class LocalSignal:
@@ -45,12 +48,19 @@ class LocalSignal:
             finally:
                 known.waiters -= 1
 
-    def forget(self, topic: str) -> None:
-        """Drop a topic that was made for one waiter (a job's own)."""
+    @contextmanager
+    def follow(self, topic: str) -> Iterator[None]:
+        """See ``Signal.follow``."""
         with self._lock:
-            known = self._topics.get(topic)
-            if known is not None and known.waiters == 0:
-                del self._topics[topic]
+            known = self._topics.setdefault(topic, _Topic())
+            known.followers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                known.followers -= 1
+                if known.followers == 0:
+                    self._topics.pop(topic, None)
 
     def close(self) -> None:
         """Nothing to let go of."""

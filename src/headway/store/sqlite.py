@@ -11,7 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from headway.model.errors import StorageFull, StoreDamaged, StoreUnavailable
+from headway.model.errors import JobIdTaken, StorageFull, StoreDamaged, StoreUnavailable
 from headway.ports.clock import Clock
 from headway.ports.signal import Signal
 from headway.store.dialects import SQLITE
@@ -87,7 +87,7 @@ def translate(error: BaseException) -> BaseException:
         return error
     text = str(original)
     if isinstance(original, sqlite3.IntegrityError) and "UNIQUE" in text:
-        return RetryAlone(text)
+        return RetryAlone(text, JobIdTaken(f"the id or key stands for another job ({text})"))
     if "full" in text:
         return StorageFull(f"the disk of the registry is full ({text})")
     if "malformed" in text or "not a database" in text:

@@ -177,6 +177,9 @@ class SqlStore:
             raise
         except Exception as error:
             translated = self._translate(error)
-            if translated is error or not isinstance(translated, HeadwayError):
+            if translated is error:
+                # None of the driver's: a fault of ours must not read as a database that is away.
+                raise
+            if not isinstance(translated, HeadwayError):
                 raise StoreUnavailable(f"the database did not answer: {error}") from error
             raise translated from error
