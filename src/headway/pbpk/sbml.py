@@ -101,6 +101,31 @@ def problems(sbml: str) -> list[dict[str, Any]]:
     return list(_findings(document))
 
 
+def starting_concentrations(sbml: str) -> dict[str, tuple[str, ...]]:
+    """Species that start with a concentration, whatever the size of their compartment.
+
+    Args:
+        sbml: the text of a valid model.
+
+    Returns:
+        By compartment its species with an initial concentration, or an initial assignment of one.
+
+    Raises:
+        PbpkNotInstalled: libsbml is missing.
+    """
+    document = libsbml_module().readSBMLFromString(canonical_text(sbml))
+    model = document.getModel()
+    found: dict[str, list[str]] = {}
+    for index in range(model.getNumSpecies()):
+        item = model.getSpecies(index)
+        assigned = model.getInitialAssignmentBySymbol(item.getId()) is not None
+        ruled = model.getAssignmentRuleByVariable(item.getId()) is not None
+        by_concentration = not item.getHasOnlySubstanceUnits() if assigned else item.isSetInitialConcentration()
+        if by_concentration and not ruled:
+            found.setdefault(item.getCompartment(), []).append(item.getId())
+    return {compartment: tuple(species) for compartment, species in found.items()}
+
+
 def _validated(libsbml: ModuleType, sbml: str) -> tuple[Any, list[str]]:
     text = canonical_text(sbml)
     # A document type brings entities, which can name files or grow without end; SBML needs none.

@@ -46,3 +46,40 @@ def dosed_by_rate_rule() -> str:
         f"<listOfRules><rateRule variable='PODOSE_x'>{MATH.format(loss)}</rateRule>"
         f"<rateRule variable='y'>{MATH.format(gain)}</rateRule></listOfRules></model></sbml>"
     )
+
+
+def dosed_by_prefixed_initial_assignment() -> str:
+    """A = DOSE / 10 at the start, in a document whose elements all carry a namespace prefix."""
+    start = (
+        '<m:math xmlns:m="http://www.w3.org/1998/Math/MathML">'
+        "<m:apply><m:divide/><m:ci>DOSE</m:ci><m:cn>10</m:cn></m:apply></m:math>"
+    )
+    return (
+        '<s:sbml xmlns:s="http://www.sbml.org/sbml/level3/version1/core" level="3" version="1"><s:model id="prefixed">'
+        '<s:listOfCompartments><s:compartment id="V" spatialDimensions="3" size="1" constant="true"/>'
+        '</s:listOfCompartments><s:listOfSpecies><s:species id="A" compartment="V" initialAmount="0" '
+        'hasOnlySubstanceUnits="true" boundaryCondition="false" constant="false"/></s:listOfSpecies>'
+        '<s:listOfParameters><s:parameter id="DOSE" value="100" constant="true"/></s:listOfParameters>'
+        f'<s:listOfInitialAssignments><s:initialAssignment symbol="A">{start}</s:initialAssignment>'
+        "</s:listOfInitialAssignments></s:model></s:sbml>"
+    )
+
+
+def in_compartments(size: float = 10.0, k: float = 5.0) -> str:
+    """Species of all the ways to begin in ``V``: amount, concentration, held, counted in amounts, assigned from ``k``."""
+    ways = {
+        "amount": "initialAmount='30' hasOnlySubstanceUnits='false' boundaryCondition='false' constant='false'",
+        "conc": "initialConcentration='2' hasOnlySubstanceUnits='false' boundaryCondition='false' constant='false'",
+        "only": "initialConcentration='2' hasOnlySubstanceUnits='true' boundaryCondition='false' constant='false'",
+        "assigned": "initialConcentration='7' hasOnlySubstanceUnits='false' boundaryCondition='false' constant='false'",
+        "held": "initialConcentration='2' hasOnlySubstanceUnits='false' boundaryCondition='true' constant='true'",
+    }
+    species = "".join(f"<species id='{name}' compartment='V' {way}/>" for name, way in ways.items())
+    return (
+        f"{HEAD}<model id='sized'><listOfCompartments>"
+        f"<compartment id='V' spatialDimensions='3' size='{size}' constant='true'/></listOfCompartments>"
+        f"<listOfSpecies>{species}</listOfSpecies>"
+        f"<listOfParameters><parameter id='k' value='{k}' constant='true'/></listOfParameters>"
+        f"<listOfInitialAssignments><initialAssignment symbol='assigned'>{MATH.format('<ci>k</ci>')}"
+        "</initialAssignment></listOfInitialAssignments></model></sbml>"
+    )

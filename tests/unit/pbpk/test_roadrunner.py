@@ -14,7 +14,14 @@ from headway.pbpk import errors
 from headway.pbpk.engine import LoadedModel, SimulationEngine
 from headway.pbpk.roadrunner import RoadRunnerEngine
 from headway.pbpk.times import dosing_grid, time_grid
-from tests.unit.pbpk.sbml_texts import dosed_by_rate_rule, explosive, loaded, shipped
+from tests.unit.pbpk.sbml_texts import (
+    dosed_by_prefixed_initial_assignment,
+    dosed_by_rate_rule,
+    explosive,
+    in_compartments,
+    loaded,
+    shipped,
+)
 
 TIMES = time_grid(24.0, 49)
 
@@ -64,6 +71,24 @@ def test_a_dose_under_a_rate_rule_and_an_initial_assignment_both_take_effect() -
     np.testing.assert_allclose(series[:, 0], [10.0, 10.0])
     np.testing.assert_allclose(series[:, 1], [10.0 / math.e, 10.0 + 10.0 * (1 - 1 / math.e)], rtol=1e-5)
     np.testing.assert_allclose(model.simulate({}, [0.0, 1.0], ["y"]), [[6.0, 6.0]])
+
+
+def test_an_initial_assignment_takes_effect_whatever_the_namespace_prefix() -> None:
+    model = RoadRunnerEngine().load(dosed_by_prefixed_initial_assignment())
+    assert model.initial_values({}, ["A"]) == {"A": 10.0}
+    assert model.initial_values({"DOSE": 200.0}, ["A"]) == {"A": 20.0}
+
+
+def test_a_size_that_is_set_begins_like_a_size_that_is_declared() -> None:
+    paths = [path for name in ("amount", "conc", "only", "assigned", "held") for path in (name, f"[{name}]")]
+    model = RoadRunnerEngine().load(in_compartments())
+    before = model.initial_values({}, paths)
+    declared = RoadRunnerEngine().load(in_compartments(size=20.0, k=6.0)).initial_values({}, paths)
+    assert (declared["conc"], declared["[conc]"], declared["[amount]"], declared["[assigned]"]) == (40.0, 2.0, 1.5, 6.0)
+    assert model.initial_values({"V": 20.0, "k": 6.0}, paths) == declared
+    ended = model.simulate({"V": 20.0, "k": 6.0}, [0.0, 1.0], ["[conc]", "conc", "[assigned]"])[:, -1]
+    np.testing.assert_allclose(ended, [2.0, 40.0, 6.0])
+    assert model.initial_values({}, paths) == before
 
 
 @pytest.mark.parametrize(
