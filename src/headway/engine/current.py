@@ -38,7 +38,7 @@ class CurrentJob(Protocol):
         """Say how far the job is; readers see at most four changes a second, and always the last one.
 
         Args:
-            done: units done so far, in whatever unit ``total`` is in.
+            done: units done so far, in whatever unit ``total`` is in; a report that is not a finite number is dropped.
             total: units there are in all; None when nobody knows.
             message: what happens right now, one line.
         """

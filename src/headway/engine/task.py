@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 import celery
 import celery._state
 
-from headway.engine.embedded.attach import attach, attachment_of
+from headway.engine.embedded.attach import attach
 from headway.model.errors import EngineNotAvailable
 
 if TYPE_CHECKING:
@@ -148,8 +148,3 @@ def _open_default_door() -> JobDoor:
 def _script_name() -> str:
     path = getattr(sys.modules.get("__main__"), "__file__", None)
     return Path(path).stem if path else "APP"
-
-
-def is_default(app: celery.Celery) -> bool:
-    """Whether this is Headway's own application, attached already."""
-    return _defaults.app is app and attachment_of(app) is not None

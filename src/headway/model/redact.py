@@ -26,6 +26,7 @@ _AUTHORIZATION = re.compile(
 )
 _BEARER = re.compile(r"(?P<head>\b(?:bearer|basic)\s+)(?P<value>[A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE)
 _URL = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s/:@\"'<>]*:)(?P<value>[^\s/\"'<>]*)(?P<tail>@)", re.IGNORECASE)
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _HINTS = ("://", "pass", "pwd", "secret", "token", "key", "credential", "authorization", "bearer", "basic")
 
 
@@ -50,6 +51,18 @@ def mask_secrets(text: str) -> str:
     text = _AUTHORIZATION.sub(rf"\g<head>{MASK}", text)
     text = _BEARER.sub(rf"\g<head>{MASK}", text)
     return _PAIR.sub(_mask_pair, text)
+
+
+def storable(text: str) -> str:
+    """The text with what no database takes replaced by U+FFFD: NUL characters and halves of surrogate pairs.
+
+    Args:
+        text: any text that a task said.
+
+    Returns:
+        The text itself where there is nothing to replace.
+    """
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def _mask_pair(match: re.Match[str]) -> str:

@@ -118,6 +118,22 @@ def steps(count: int) -> int:
     return count
 
 
+@app.task(name="says_odd_things")
+def says_odd_things() -> None:
+    """Say what no database takes, and fail with it."""
+    job = headway.current_job()
+    job.progress(1, float("inf"), "one \0\ud800")
+    job.progress(float("nan"))
+    job.progress(10**400)
+    job.log("line \0\ud800")
+    raise ValueError("bad \0\ud800")
+
+
+@app.task(name="misconfigured", isolation="process", memory_limit_mb="lots")
+def misconfigured() -> None:
+    """Its memory limit is no number, which is seen only when it is about to run."""
+
+
 @app.task(name="who", bind=True)
 def who(self: Any) -> Any:
     job = headway.current_job()

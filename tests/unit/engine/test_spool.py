@@ -8,7 +8,7 @@ import pytest
 
 from headway.engine.embedded.spool import Spool, offer_spooled
 from headway.model.commands import Begun, Finish, FinishAnswer, Resend, SubmitJob
-from headway.model.errors import HeadwayError, JobNotFound, StoreUnavailable
+from headway.model.errors import JobNotFound, StoreUnavailable
 from headway.model.job import Backoff, ErrorInfo
 from headway.model.states import AttemptOutcome
 
@@ -31,7 +31,7 @@ FULL = Finish(
 class Door:
     """Only `finish`, as `offer_spooled` needs it: it raises what it is given, or answers."""
 
-    def __init__(self, *raises: HeadwayError | None) -> None:
+    def __init__(self, *raises: Exception | None) -> None:
         self.raises = list(raises)
         self.told: list[Finish] = []
 
@@ -90,3 +90,24 @@ def test_a_crash_between_write_and_rename_leaves_nothing_half(tmp_path: Path) ->
     spool = spool_of(tmp_path, [FULL])
     (tmp_path / "spool" / "x.part").write_text(json.dumps({"finish": {}}))
     assert spool.waiting() == [FULL]
+
+
+def test_a_finish_that_can_never_be_stored_is_set_aside_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = spool_of(tmp_path, [FULL, Finish("b", 1, AttemptOutcome.SUCCEEDED, "1")])
+    door = Door(OverflowError("too large"))
+    assert offer(spool, door) == 1
+    assert len(door.told) == 1
+    assert len(spool) == 0
+    (kept,) = (tmp_path / "spool").glob("*.bad")
+    (refused,) = {"an/odd id", "b"} - {finish.job_id for finish in door.told}
+    assert json.loads(kept.read_text())["finish"]["job_id"] == refused
+    assert refused in caplog.text
+
+
+def test_half_written_files_of_a_crash_are_removed_at_the_start(tmp_path: Path) -> None:
+    spool = spool_of(tmp_path, [FULL])
+    (tmp_path / "spool" / "x.part").write_text("{")
+    assert offer(spool, Door()) == 1
+    assert list((tmp_path / "spool").iterdir()) == []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from headway.model.commands import BeatReport, NewLogLine
 from headway.model.job import Progress
-from headway.model.redact import mask_secrets
+from headway.model.redact import mask_secrets, storable
 
 if TYPE_CHECKING:
     from headway.model.commands import Begun, Resend, SubmitJob
@@ -53,7 +54,6 @@ class RunningAttempt:
         "result_json",
         "saw_stop",
         "sends",
-        "spooled",
         "started",
         "stop_at",
         "stop_reason",
@@ -82,7 +82,6 @@ class RunningAttempt:
         self.saw_stop = False
         self.held = False
         self.in_child = False
-        self.spooled = False
         self.unread_progress: Progress | None = None
         self.unread_custom = False
         self.kill: Callable[[], None] | None = None
@@ -125,13 +124,18 @@ class RunningAttempt:
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Say how far the job is; see ``CurrentJob.progress``."""
-        text = mask_secrets(message)[:MAX_PROGRESS_MESSAGE]
-        self.unread_progress = Progress(float(done), None if total is None else float(total), text)
+        units = _finite(done)
+        if units is None:
+            # Nobody can show it; what was said before stays.
+            return
+        text = storable(mask_secrets(message))[:MAX_PROGRESS_MESSAGE]
+        self.unread_progress = Progress(units, None if total is None else _finite(total), text)
         self.tell_news()
 
     def set_custom_state(self, state: str, meta_json: str | None) -> None:
         """Keep a state and meta of the task's own (``update_state``) for the next beat."""
-        self.custom_state, self.custom_meta_json = state, meta_json
+        self.custom_state = storable(state)
+        self.custom_meta_json = None if meta_json is None else storable(meta_json)
         self.unread_custom = True
         self.tell_news()
 
@@ -143,7 +147,7 @@ class RunningAttempt:
     def log(self, text: str, stream: str = "log") -> None:
         """Add to the job's log; each line of ``text`` is a line of the log."""
         now = self.clock.now()
-        lines = [mask_secrets(line)[:MAX_LOG_LINE] for line in text.splitlines() or [""]]
+        lines = [storable(mask_secrets(line))[:MAX_LOG_LINE] for line in text.splitlines() or [""]]
         self.door.log([NewLogLine(self.id, self.fence, now, stream, line) for line in lines])
 
     def cancelled(self) -> bool:
@@ -193,6 +197,15 @@ class RunningAttempt:
     def will_be_retried(self) -> bool:
         """Whether the job's own rule has a retry left for a failure of this attempt."""
         return self.begun.retries_used < self.begun.max_retries
+
+
+def _finite(value: float) -> float | None:
+    """The number as a float that can be stored and compared; None for infinities, NaN and what is beyond a float."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def as_request_id(value: Any) -> str:

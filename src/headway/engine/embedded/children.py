@@ -76,6 +76,10 @@ class ChildSlot:
             self._end(kill=True)
             info = ErrorInfo(code="child_not_started", message=f"No child process could be used: {error}.")
             return self._lost(run, _ended(run, info))
+        except BaseException:
+            # The child may still run the task: its next words would be taken for the next attempt's.
+            self._end(kill=True)
+            raise
         finally:
             run.kill = None
         process.done += 1

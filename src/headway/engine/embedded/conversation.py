@@ -15,7 +15,7 @@ from headway.engine.embedded.spool import read_finish, read_submit
 from headway.engine.embedded.wire import error_to_wire, to_wire
 from headway.model.commands import Finish, NewLogLine
 from headway.model.errors import HeadwayError
-from headway.model.job import ErrorInfo, Progress
+from headway.model.job import ErrorInfo
 
 if TYPE_CHECKING:
     from headway.engine.embedded.attempt import RunningAttempt
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _MEMORY_LOOK_SECONDS = 0.1
 _EXIT_SECONDS = 2.0
 _CHUNK = 1 << 16
+# A selector counts milliseconds in 32 bits: an attempt's 30 days are more than it can wait at once.
+_LONGEST_WAIT_SECONDS = 3600.0
 
 
 class ChildFailed(Exception):
@@ -117,7 +119,7 @@ class Conversation:
                 self._drain()
                 raise ChildFailed(_memory_error(self._limit_mb))
             waits.append(_MEMORY_LOOK_SECONDS)
-        return max(0.0, min(waits)) if waits else None
+        return max(0.0, min(*waits, _LONGEST_WAIT_SECONDS)) if waits else None
 
     def _kill(self) -> None:
         self._drain()
@@ -131,12 +133,12 @@ class Conversation:
             case ["broken", code, message, hint]:
                 self._broken = ErrorInfo(code=code, message=message, hint=hint or None)
             case ["progress", fence, done, total, message] if fence == run.fence:
-                run.unread_progress = Progress(done, total, message)
-                run.tell_news()
+                run.progress(done, total, message)
             case ["state", fence, state, meta_json] if fence == run.fence:
                 run.set_custom_state(state, meta_json)
             case ["log", lines]:
-                self._door.log([NewLogLine(**line) for line in lines])
+                with contextlib.suppress(HeadwayError):
+                    self._door.log([NewLogLine(**line) for line in lines])
             case ["request", number, verb, arguments]:
                 self._request(number, verb, arguments)
             case ["finish", fence, data] if fence == run.fence:

@@ -17,7 +17,7 @@ from headway.engine.embedded.slots import Slots
 from headway.engine.embedded.spool import Spool, offer_spooled
 from headway.engine.embedded.tracer import Tracer
 from headway.model.commands import Finish
-from headway.model.errors import HeadwayError, StoreUnavailable
+from headway.model.errors import StoreUnavailable
 from headway.model.states import AttemptOutcome
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class EmbeddedEngine:
         self._tracer = Tracer(self._app, settings.hostname)
         self._spool = Spool(settings.spool_dir)
         children_folder(settings.children_dir)
-        self._monitor = Monitor(door, clock, settings, self._spool, on_exhausted, log)
+        self._monitor = Monitor(door, clock, settings, on_exhausted, log)
         self._slots = Slots(
             door,
             self._run_attempt,
@@ -75,6 +75,7 @@ class EmbeddedEngine:
             on_report=self._monitor.news,
             on_begin=self._monitor.watch,
             on_late_return=self._monitor.late_return,
+            on_unanswered=self._monitor.unanswered,
             on_batch=self._monitor.batches,
             slot_closed=self._close_child,
             log=log,
@@ -177,6 +178,6 @@ class EmbeddedEngine:
         except StoreUnavailable:
             with contextlib.suppress(OSError):
                 self._spool.put(finish)
-        except HeadwayError as error:
-            self._log.warning("engine.interrupt_refused", job=run.id, code=error.code)
+        except Exception:  # noqa: BLE001 - the process ends; the rescuer gives the job back
+            self._log.warning("engine.interrupt_refused", job=run.id, exc_info=True)
         self._slots.settle(finish)

@@ -12,7 +12,7 @@ from celery.exceptions import TaskRevokedError, TimeLimitExceeded
 
 from headway.model.errors import HeadwayError, JobFailed
 from headway.model.job import ErrorInfo
-from headway.model.redact import mask_secrets
+from headway.model.redact import mask_secrets, storable
 from headway.model.states import JobState
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def error_info(
     where = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     return ErrorInfo(
         code=code,
-        message=_cut(mask_secrets(message), MAX_MESSAGE),
-        traceback=None if trace is None else _last(mask_secrets(trace), MAX_TRACEBACK),
-        exc_type=f"{where}{kind.__qualname__}",
+        message=_cut(storable(mask_secrets(message)), MAX_MESSAGE),
+        traceback=None if trace is None else _last(storable(mask_secrets(trace)), MAX_TRACEBACK),
+        exc_type=storable(f"{where}{kind.__qualname__}"),
         hint=hint or (exc.hint or None if isinstance(exc, HeadwayError) else None),
     )
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from headway.engine.embedded.slots import unacceptable
 from headway.engine.embedded.tracer import stopped
 from headway.model.commands import BeatReport
-from headway.model.errors import HeadwayError, StoreUnavailable
+from headway.model.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from headway.engine.embedded.attempt import RunningAttempt
     from headway.engine.embedded.settings import EngineSettings
     from headway.engine.embedded.slots import Slots
-    from headway.engine.embedded.spool import Spool
     from headway.model.commands import Finish
     from headway.ports.clock import Clock
     from headway.ports.jobdoor import JobDoor
@@ -31,7 +31,6 @@ class Monitor:
         door: where beats go and cancels come from.
         clock: for deadlines.
         settings: the engine's.
-        spool: keeps the finish of a given-up attempt while the door does not answer.
         on_exhausted: called once, from this thread, when too many slots are lost.
         log: a structlog logger.
     """
@@ -41,14 +40,12 @@ class Monitor:
         door: JobDoor,
         clock: Clock,
         settings: EngineSettings,
-        spool: Spool,
         on_exhausted: Callable[[], None] | None,
         log: Any,
     ) -> None:
         self._door = door
         self._clock = clock
         self._settings = settings
-        self._spool = spool
         self._on_exhausted = on_exhausted
         self._log = log
         self._slots: Slots | None = None
@@ -58,7 +55,7 @@ class Monitor:
         self._tidying = False
         self._last_beat = clock.monotonic()
         self._sleeps_until = 0.0
-        self._unanswered: list[tuple[RunningAttempt, Finish]] = []
+        self._unanswered: deque[tuple[RunningAttempt, Finish]] = deque()
         self._given_up: list[RunningAttempt] = []
         self._returned: set[tuple[str, int]] = set()
         self._thread = threading.Thread(target=self._loop, name="headway-monitor", daemon=True)
@@ -94,13 +91,17 @@ class Monitor:
     def beat_now(self) -> None:
         """Renew the lease of everything that runs here. Raises ``StoreUnavailable``."""
         # Also when nothing runs: a thread that cannot be stopped may hold a job, which a silent worker would lose.
-        self._door.beat([BeatReport(run.id, run.fence) for run in self._live()])
+        self._door.beat([BeatReport(run.id, run.fence) for run in self._held()])
 
     def batches(self) -> None:
         """Jobs wait in the process for a slot: see to it that none waits long."""
         if not self._tidying:
             self._tidying = True
             self._wake.set()
+
+    def unanswered(self, run: RunningAttempt, finish: Finish) -> None:
+        """A finish that the door did not take: it is told again at every look, and its lease renewed meanwhile."""
+        self._unanswered.append((run, finish))
 
     def late_return(self, run: RunningAttempt) -> None:
         """The thread of a given-up attempt is back: its job may begin again, once its end is recorded."""
@@ -136,25 +137,35 @@ class Monitor:
         else:
             due = self._last_beat + self._settings.heartbeat_seconds
         if now >= due:
-            self._beat([run for run in runs if not run.ended], now)
+            self._beat(now)
             self._news = False
             due = now + self._settings.heartbeat_seconds
         if self._tidying:
             assert self._slots is not None
-            self._tidying = self._slots.tidy()
+            # Before the look: what a slot asks for from now on must not be forgotten.
+            self._tidying = False
+            if self._slots.tidy():
+                self._tidying = True
             due = min(due, now + _TIDY_SECONDS) if self._tidying else due
         return max(0.0, min([due, *(self._next_stage(run) for run in self._live())]) - self._clock.monotonic())
 
-    def _live(self) -> list[RunningAttempt]:
+    def _held(self) -> list[RunningAttempt]:
+        """All attempts whose end is not recorded: one that has ended and waits for the store needs its lease too."""
         assert self._slots is not None
-        return [run for run in list(self._slots.attempts.values()) if not run.ended]
+        return list(self._slots.attempts.values())
 
-    def _beat(self, runs: list[RunningAttempt], now: float) -> None:
+    def _live(self) -> list[RunningAttempt]:
+        return [run for run in self._held() if not run.ended]
+
+    def _beat(self, now: float) -> None:
         self._last_beat = now
+        runs = self._held()
         if not runs:
             return
+        # The last news of an attempt that has ended are its finish's.
+        reports = [BeatReport(run.id, run.fence) if run.ended else run.beat_report() for run in runs]
         try:
-            answer = self._door.beat([run.beat_report() for run in runs])
+            answer = self._door.beat(reports)
         except StoreUnavailable as error:
             # Nothing is lost by it: expiry does not fence, and a rescuer that cannot reach the store does nothing.
             self._log.warning("engine.beat_failed", code=error.code)
@@ -162,7 +173,7 @@ class Monitor:
         for run in runs:
             if run.key in answer.superseded:
                 run.ask_to_stop("superseded")
-            elif run.key in answer.cancel_requested:
+            elif run.key in answer.cancel_requested and not run.ended:
                 run.ask_to_stop("cancel")
 
     def _next_stage(self, run: RunningAttempt) -> float:
@@ -188,43 +199,34 @@ class Monitor:
         run.held = True
         self._given_up.append(run)
         self._log.warning("engine.slot_lost", job=run.id, fence=run.fence, task=run.begun.task, why=run.stop_reason)
+        finish = stopped(run, held=True)
         if run.stop_reason == "superseded":
-            self._slots_settled(run)
+            assert self._slots is not None
+            self._slots.settle(finish)
         else:
-            self._unanswered.append((run, stopped(run, held=True)))
+            self._unanswered.append((run, finish))
         if self.lost >= self._settings.exhausted_at and self._on_exhausted is not None:
             callback, self._on_exhausted = self._on_exhausted, None
             self._log.error("engine.exhausted", lost=self.lost, of=self._settings.threads)
             callback()
 
     def _say_unanswered(self) -> None:
-        waiting, self._unanswered = self._unanswered, []
-        for run, finish in waiting:
+        if self._slots is None:
+            return
+        for _ in range(len(self._unanswered)):
+            run, finish = self._unanswered.popleft()
             try:
                 self._door.finish(finish)
             except StoreUnavailable:
-                self._spool_once(run, finish)
+                self._slots.put_aside(finish)
                 self._unanswered.append((run, finish))
-                continue
-            except HeadwayError as error:
-                self._unanswered.append((run, unacceptable(finish, error)))
-                continue
-            self._spool.remove(finish)
-            self._slots_settled(run)
-
-    def _spool_once(self, run: RunningAttempt, finish: Finish) -> None:
-        if run.spooled:
-            return
-        try:
-            self._spool.put(finish)
-            run.spooled = True
-        except OSError as error:
-            self._log.warning("engine.spool_failed", job=run.id, error=str(error))
-
-    def _slots_settled(self, run: RunningAttempt) -> None:
-        if self._slots is not None:
-            self._slots.attempts.pop(run.key, None)
-            self._slots.finished += 1
+            except Exception as error:  # noqa: BLE001 - one finish that cannot be stored must not keep the others
+                self._log.warning("engine.finish_unacceptable", job=run.id, fence=run.fence, error=str(error))
+                other = unacceptable(finish, error)
+                self._slots.put_aside(other)
+                self._unanswered.append((run, other))
+            else:
+                self._slots.settle(finish)
 
     def _release_returned(self) -> None:
         """Release jobs whose thread is back, after their end is recorded: never before, or the hold would outlive it."""

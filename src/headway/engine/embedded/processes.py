@@ -16,7 +16,7 @@ import psutil
 
 from headway.engine.embedded.orphans import TOKEN_VARIABLE, new_token, record_child
 from headway.engine.embedded.wire import Wire
-from headway.model.redact import mask_secrets
+from headway.model.redact import mask_secrets, storable
 
 if TYPE_CHECKING:
     from headway.engine.embedded.settings import EngineSettings
@@ -154,7 +154,7 @@ class OutputLines:
 
 
 def _text(line: bytes) -> str:
-    return mask_secrets(line.rstrip(b"\r").decode("utf-8", "backslashreplace"))[:_MAX_LINE]
+    return storable(mask_secrets(line.rstrip(b"\r").decode("utf-8", "backslashreplace")))[:_MAX_LINE]
 
 
 def children_folder(path: Path) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headway.engine.embedded.attempt import RunningAttempt
-from headway.engine.embedded.exceptions import error_info
+from headway.engine.embedded.exceptions import error_info, python_error
 from headway.engine.embedded.tracer import stopped
 from headway.model.commands import Finish
 from headway.model.errors import HeadwayError, StoreUnavailable
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from headway.ports.clock import Clock
     from headway.ports.jobdoor import JobDoor
 
+_ENGINE_HINT = "The task is not to blame: the server's log has the whole story."
+_UNSTORED_HINT = "The task ran to its end, but what it returned or sent could not be stored."
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 # A commit costs more than a short task. Where recent runs took less than a millisecond and every slot is busy, a slot
@@ -51,6 +53,7 @@ class Slots:
         settings: the engine's.
         on_begin: told of every attempt that starts.
         on_late_return: told of an attempt whose thread came back after it was given up.
+        on_unanswered: given a finish that the door takes in no form, to try again later.
         on_batch: told when jobs were taken that wait for a slot, so that ``tidy`` is called soon.
         slot_closed: called in a slot's thread when it ends.
         log: a structlog logger.
@@ -67,6 +70,7 @@ class Slots:
         on_report: Callable[[], None],
         on_begin: Callable[[RunningAttempt], None],
         on_late_return: Callable[[RunningAttempt], None],
+        on_unanswered: Callable[[RunningAttempt, Finish], None],
         on_batch: Callable[[], None],
         slot_closed: Callable[[int], None],
         log: Any,
@@ -79,6 +83,7 @@ class Slots:
         self._on_report = on_report
         self._on_begin = on_begin
         self._on_late_return = on_late_return
+        self._on_unanswered = on_unanswered
         self._on_batch = on_batch
         self._slot_closed = slot_closed
         self._log = log
@@ -122,8 +127,8 @@ class Slots:
     def settle(self, finish: Finish) -> None:
         """Forget an attempt whose end was answered."""
         key = (finish.job_id, finish.fence)
-        self.attempts.pop(key, None)
-        self.finished += 1
+        if self.attempts.pop(key, None) is not None:
+            self.finished += 1
         if key in self._aside:
             self._aside.discard(key)
             self._spool.remove(finish)
@@ -156,15 +161,21 @@ class Slots:
         except StoreUnavailable as error:
             self._store_lost(error)
             for finish in finishes:
-                key = (finish.job_id, finish.fence)
-                if key not in self._aside and self._put_aside(finish):
-                    self._aside.add(key)
+                self.put_aside(finish)
             self._done.extendleft(reversed(finishes))
 
     def _work(self, number: int, enter_thread: Callable[[], None]) -> None:
         enter_thread()
         try:
-            while (run := self._next()) is not None:
+            while True:
+                try:
+                    run = self._next()
+                except Exception:  # noqa: BLE001 - a slot that dies is one less until the process ends
+                    self._log.exception("engine.slot_failed", slot=number)
+                    self._stopping.wait(_LONGEST_PAUSE)
+                    continue
+                if run is None:
+                    break
                 self._run(number, run)
         finally:
             self._slot_closed(number)
@@ -173,8 +184,13 @@ class Slots:
         began = self._clock.monotonic()
         run.start(began)
         self._on_begin(run)
-        # A cancel may have come while it waited for a slot.
-        finish = stopped(run) if run.stop_reason is not None else self._run_attempt(number, run)
+        try:
+            # A cancel may have come while it waited for a slot.
+            finish = stopped(run) if run.stop_reason is not None else self._run_attempt(number, run)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the attempt has ended and must be told
+            self._log.exception("engine.attempt_failed", job=run.id, fence=run.fence, task=run.begun.task)
+            info = error_info(error, python_error(error), code="engine_error", hint=_ENGINE_HINT)
+            finish = Finish(run.id, run.fence, AttemptOutcome.FAILED, error=info, begun=run.begun)
         self._mean += _SMOOTHING * (self._clock.monotonic() - began - self._mean)
         if run.claim_end():
             if run.unread_progress is not None:
@@ -232,16 +248,14 @@ class Slots:
 
     def _exchange(self, finishes: list[Finish], limit: int) -> RunningAttempt | None:
         """One commit: finishes go out and jobs come in. Keeps trying while the store is away."""
-        pause, spooled = _FIRST_PAUSE, False
+        pause = _FIRST_PAUSE
         while True:
             try:
                 begun = self._tell(finishes, limit)
             except StoreUnavailable as error:
                 self._store_lost(error)
-                if finishes and not spooled:
-                    put_aside = [self._put_aside(finish) for finish in finishes]
-                    spooled = all(put_aside)
-                if self._stopping.wait(pause) and (not finishes or spooled):
+                on_disk = sum(self.put_aside(finish) for finish in finishes)
+                if self._stopping.wait(pause) and on_disk == len(finishes):
                     return None
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 limit = 0 if self.is_stopping() else limit
@@ -250,9 +264,6 @@ class Slots:
         if not self.store_ok:
             self.store_ok = True
             self._log.info("engine.store_back")
-        if spooled:
-            for finish in finishes:
-                self._spool.remove(finish)
         if not begun:
             return None
         self._ready.extend(begun[1:])
@@ -261,60 +272,92 @@ class Slots:
         return begun[0]
 
     def _tell(self, finishes: list[Finish], limit: int) -> list[RunningAttempt]:
-        """Tell the door; a finish that it does not understand is replaced, and the others told one by one."""
+        """Tell the door; a finish that it does not take is replaced, and the others told one by one."""
         try:
             answers, begun = self._door.finish_and_begin(finishes, limit)
         except StoreUnavailable:
             raise
-        except HeadwayError as error:
+        except Exception:  # noqa: BLE001 - one finish that cannot be stored must end neither the slot nor the others
             if not finishes:
-                self._log.error("engine.begin_refused", code=error.code, error=error.message)
+                self._log.exception("engine.begin_refused")
                 self._stopping.wait(_LONGEST_PAUSE)
                 return []
-            answers, begun = [self._tell_one(finish) for finish in finishes], self._door.begin(limit) if limit else []
+            for finish in finishes:
+                self._tell_one(finish)
+            return []
         for finish, answer in zip(finishes, answers, strict=True):
-            self.settle(finish)
-            if answer.refused:
-                self._log.warning("engine.finish_refused", job=finish.job_id, fence=finish.fence)
+            self._answered(finish, answer)
         runs = [RunningAttempt(one, self._door, self._clock, self._on_report) for one in begun]
         for run in runs:
             self.attempts[run.key] = run
         return runs
 
-    def _tell_one(self, finish: Finish) -> FinishAnswer:
+    def _tell_one(self, finish: Finish) -> None:
+        run = self.attempts.get((finish.job_id, finish.fence))
+        if run is None:
+            # Answered, in a round that the store's going away broke off.
+            return
         try:
-            return self._door.finish(finish)
+            answer = self._door.finish(finish)
         except StoreUnavailable:
             raise
-        except HeadwayError as error:
-            return self._door.finish(unacceptable(finish, error))
+        except Exception as error:  # noqa: BLE001 - drivers raise what they like about a value
+            self._log.warning("engine.finish_unacceptable", job=finish.job_id, fence=finish.fence, exc_info=True)
+            other = unacceptable(finish, error)
+            try:
+                answer = self._door.finish(other)
+            except StoreUnavailable:
+                raise
+            except Exception:  # noqa: BLE001 - it is kept, and so is the slot
+                self._log.exception("engine.finish_waits", job=finish.job_id, fence=finish.fence)
+                self.put_aside(other)
+                self._on_unanswered(run, other)
+                return
+        self._answered(finish, answer)
+
+    def _answered(self, finish: Finish, answer: FinishAnswer) -> None:
+        self.settle(finish)
+        if answer.refused:
+            self._log.warning("engine.finish_refused", job=finish.job_id, fence=finish.fence)
 
     def _store_lost(self, error: StoreUnavailable) -> None:
         if self.store_ok:
             self.store_ok = False
             self._log.warning("engine.store_away", code=error.code, error=error.message)
 
-    def _put_aside(self, finish: Finish) -> bool:
+    def put_aside(self, finish: Finish) -> bool:
+        """Write a finish to disk, once, until it is settled; False when it could not be written."""
+        key = (finish.job_id, finish.fence)
+        if key in self._aside:
+            return True
         try:
             self._spool.put(finish)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - a full disk, or a value that has no JSON
             # The same full disk may be why the store is away: the finish is still held here, and tried again.
             self._log.warning("engine.spool_failed", job=finish.job_id, error=str(error))
             return False
+        self._aside.add(key)
         return True
 
 
-def unacceptable(finish: Finish, error: HeadwayError) -> Finish:
-    """A finish that can be stored in place of one that the door refused to understand.
+def unacceptable(finish: Finish, error: Exception) -> Finish:
+    """A finish that can be stored in place of one that the door did not take.
 
-    The usual reason is a send after the body's return (a chain's next step) to a task that is not registered. Nothing
-    of the refused finish was stored, so the attempt fails with the reason.
+    The usual reason is a send after the body's return (a chain's next step) to a task that is not registered; another
+    is a value that the database cannot hold. Nothing of that finish was stored, so the attempt fails with the reason.
     """
+    known = isinstance(error, HeadwayError)
+    info = error_info(
+        error,
+        None if known else python_error(error),
+        code=error.code if isinstance(error, HeadwayError) else "engine_error",
+        hint=None if known else _UNSTORED_HINT,
+    )
     return Finish(
         finish.job_id,
         finish.fence,
         AttemptOutcome.FAILED,
-        error=error_info(error, None, code=error.code),
+        error=info,
         may_retry=False,
         held=finish.held,
         begun=finish.begun,

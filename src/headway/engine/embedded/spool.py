@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headway.model.commands import Begun, Finish, Resend, SubmitJob
-from headway.model.errors import HeadwayError, StoreUnavailable
+from headway.model.errors import JobNotFound, StoreUnavailable
 from headway.model.job import Backoff, ErrorInfo, Progress
 from headway.model.states import AttemptOutcome
 
 if TYPE_CHECKING:
     from headway.ports.jobdoor import JobDoor
+
+_log = logging.getLogger(__name__)
 
 _FORMAT = 1
 
@@ -59,9 +62,20 @@ class Spool:
         for path in sorted(self._folder.glob("*.json")):
             try:
                 found.append(read_finish(json.loads(path.read_text(encoding="utf-8"))["finish"]))
-            except (ValueError, TypeError, KeyError):
+            except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+                _log.warning("the spooled finish %s cannot be read and is set aside: %s", path.name, error)
                 path.replace(path.with_suffix(".bad"))
         return found
+
+    def set_aside(self, finish: Finish) -> Path:
+        """Keep a finish that cannot be told as a ``.bad`` file, which nothing reads again; returns that file."""
+        path = self._path(finish.job_id, finish.fence)
+        return path.replace(path.with_suffix(".bad"))
+
+    def sweep(self) -> None:
+        """Remove what a crash left half written; only while nobody else writes here."""
+        for path in self._folder.glob("*.part"):
+            path.unlink(missing_ok=True)
 
     def __len__(self) -> int:
         return sum(1 for _ in self._folder.glob("*.json"))
@@ -74,6 +88,8 @@ class Spool:
 def offer_spooled(spool: Spool, door: JobDoor) -> int:
     """Hand finishes that an earlier process left behind to the door; call it before anything is recovered.
 
+    One that the door can never take is set aside with a warning: it must not keep the others, and the start, waiting.
+
     Returns:
         How many were answered (recorded now, recorded before, or refused because another attempt took over).
 
@@ -81,15 +97,21 @@ def offer_spooled(spool: Spool, door: JobDoor) -> int:
         StoreUnavailable: the database does not answer; what is not answered stays on disk.
     """
     answered = 0
+    spool.sweep()
     for finish in spool.waiting():
         try:
             door.finish(finish)
         except StoreUnavailable:
             raise
-        except HeadwayError:
-            # The door understood it and said no (its job was removed, say): asking again changes nothing.
-            answered += 1
-            spool.remove(finish)
+        except JobNotFound:
+            # Its job was removed: there is nothing left to record.
+            pass
+        except Exception:  # noqa: BLE001 - drivers raise what they like about a value
+            kept = spool.set_aside(finish)
+            _log.warning(
+                "the finish of job %s (fence %d) cannot be stored and is set aside as %s",
+                finish.job_id, finish.fence, kept.name, exc_info=True,
+            )  # fmt: skip
             continue
         answered += 1
         spool.remove(finish)
