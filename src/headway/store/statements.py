@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,6 +28,9 @@ DUE = sa.and_(
 
 def _p(name: str, kind: sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]] = sa.String) -> sa.BindParameter[Any]:
     return sa.bindparam(name, type_=kind)
+
+
+_Prepare = Callable[[sa.ClauseElement], Prepared]
 
 
 class Statements:
@@ -65,6 +68,11 @@ class Statements:
             .where(jobs.c.id == _p("job_id"), _RUNNING)
             .returning(jobs.c.fence)
         )
+        self._prepare_upkeep(prepare, facts)
+        self._prepare_documents(prepare)
+        self._prepare_feed(prepare, dialect, facts)
+
+    def _prepare_upkeep(self, prepare: _Prepare, facts: DialectFacts) -> None:
         self.due = prepare(
             sa.select(jobs.c.id, jobs.c.state)
             .where(DUE, jobs.c.run_at <= _p("now", sa.BigInteger))
@@ -111,6 +119,8 @@ class Statements:
             .values(beat_at=_p("now", sa.BigInteger), stopped_at=sa.null())
             .where(workers.c.id == _p("worker"))
         )
+
+    def _prepare_documents(self, prepare: _Prepare) -> None:
         self.delete_log_before = prepare(
             sa.delete(job_logs).where(job_logs.c.job_id == _p("job_id"), job_logs.c.id < _p("first", BigInt))
         )
@@ -137,6 +147,8 @@ class Statements:
         )  # fmt: skip
         self.delete_session = prepare(sa.delete(sessions).where(sessions.c.id == _p("of_session")))
         self.session_exists = prepare(sa.select(sa.literal_column("1")).where(sessions.c.id == _p("of_session")))
+
+    def _prepare_feed(self, prepare: _Prepare, dialect: Dialect, facts: DialectFacts) -> None:
         self.add_to_counter = prepare(
             sa.update(counters)
             .values(value=counters.c.value + _p("step", sa.BigInteger))
