@@ -98,6 +98,18 @@ class PopulationSpec:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def check_cohort(size: int, seed: int) -> None:
+    """Refuse a size or a seed that no population can have.
+
+    Raises:
+        InvalidSimulation: size is not 1 to ``MAX_SIZE``, or seed not 0 to 2**64 - 1.
+    """
+    if not is_integer(size, 1, MAX_SIZE):
+        raise errors.InvalidSimulation(f"A population has 1 to {MAX_SIZE} individuals, got {size!r}.")
+    if not is_integer(seed, 0, MAX_SEED):
+        raise errors.InvalidSimulation(f"The seed must be an integer from 0 to 2**64 - 1, got {seed!r}.")
+
+
 def population_spec(
     description: ModelDescription,
     *,
@@ -126,10 +138,7 @@ def population_spec(
         UnknownParameter, ParameterSetByRule, InvalidParameterValue, UnitMismatch: a parameter or covariate.
         UnknownOutput: an output.
     """
-    if not is_integer(size, 1, MAX_SIZE):
-        raise errors.InvalidSimulation(f"A population has 1 to {MAX_SIZE} individuals, got {size!r}.")
-    if not is_integer(seed, 0, MAX_SEED):
-        raise errors.InvalidSimulation(f"The seed must be an integer from 0 to 2**64 - 1, got {seed!r}.")
+    check_cohort(size, seed)
     if auc_method not in {"linear", "linear-up-log-down"}:
         raise errors.InvalidSimulation(f"The AUC method is 'linear' or 'linear-up-log-down', got {auc_method!r}.")
     fixed = {path: description.checked(path, value) for path, value in (parameters or {}).items()}

@@ -14,11 +14,12 @@ from headway.model.states import VIEW
 from headway.pbpk import errors, pk
 from headway.pbpk.fields import RunFields, RunPopulationIn, RunSimulationIn, RunSimulationOut, SeriesIn
 from headway.pbpk.names import POPULATION, SIMULATE
-from headway.pbpk.population import MAX_SIZE
+from headway.pbpk.population import check_cohort
 from headway.pbpk.routes_models import find_model, require_installed
 from headway.pbpk.sampling import Covariate
 from headway.pbpk.stored import StoredSession, read_session
 from headway.pbpk.summaries import AGGREGATES
+from headway.pbpk.times import check_end, check_points
 from headway.pbpk.ways import Ways, caller
 
 _SAMPLING: Final = "random"
@@ -98,8 +99,7 @@ def _model(ways: Ways, ctx: Any, body: RunPopulationIn) -> dict[str, Any]:
 
 def _cohort(body: RunPopulationIn) -> dict[str, Any]:
     cohort = body.cohort
-    if not 1 <= cohort.size <= MAX_SIZE:
-        raise errors.InvalidSimulation(f"A population has 1 to {MAX_SIZE} individuals, got {cohort.size}.")
+    check_cohort(cohort.size, cohort.seed or 0)
     if cohort.sampling not in {None, _SAMPLING}:
         raise errors.InvalidSimulation(
             f"cohort.sampling is {_SAMPLING!r} (independent draws), got {cohort.sampling!r}.",
@@ -130,6 +130,10 @@ def _run(body: RunFields) -> dict[str, Any]:
     methods = get_args(pk.AucMethod)
     if body.aucMethod not in methods:
         raise InvalidRequest(f"aucMethod: expected one of {', '.join(methods)}, got {body.aucMethod!r}.")
+    if body.endTime is not None:
+        check_end(body.endTime)
+    if body.points is not None:
+        check_points(body.points)
     return {"end_time": body.endTime, "points": body.points, "auc_method": body.aucMethod}
 
 

@@ -13,6 +13,26 @@ from headway.pbpk.checks import is_integer, is_number
 MAX_POINTS = 100_000
 
 
+def check_end(end: float) -> None:
+    """Refuse a last time that no grid can have.
+
+    Raises:
+        InvalidSimulation: it is not a finite number above 0.
+    """
+    if not is_number(end) or end <= 0:
+        raise errors.InvalidSimulation(f"The end of a simulation must be a finite time above 0, got {end!r}.")
+
+
+def check_points(points: int) -> None:
+    """Refuse a number of points that no grid can have.
+
+    Raises:
+        InvalidSimulation: it is not an integer from 2 to ``MAX_POINTS``.
+    """
+    if not is_integer(points, 2, MAX_POINTS):
+        raise errors.InvalidSimulation(f"A simulation has 2 to {MAX_POINTS} points, got {points!r}.")
+
+
 def time_grid(end: float, points: int = 500) -> tuple[float, ...]:
     """Evenly spaced times from 0 to ``end``, both included.
 
@@ -23,10 +43,8 @@ def time_grid(end: float, points: int = 500) -> tuple[float, ...]:
     Raises:
         InvalidSimulation: an argument is out of range.
     """
-    if not is_number(end) or end <= 0:
-        raise errors.InvalidSimulation(f"The end of a simulation must be a finite time above 0, got {end!r}.")
-    if not is_integer(points, 2, MAX_POINTS):
-        raise errors.InvalidSimulation(f"A simulation has 2 to {MAX_POINTS} points, got {points!r}.")
+    check_end(end)
+    check_points(points)
     return tuple(end * i / (points - 1) for i in range(points))
 
 

@@ -200,6 +200,10 @@ def test_a_population_of_a_loaded_simulation_has_its_changes(server: PbpkServer)
     [
         ({"cohort": {"size": 0}, "modelPath": "caffeine"}, 400, "invalid_simulation"),
         ({"cohort": {"size": 20_000_000}, "modelPath": "caffeine"}, 400, "invalid_simulation"),
+        ({"cohort": {"size": 5, "seed": -1}, "modelPath": "caffeine"}, 400, "invalid_simulation"),
+        ({"cohort": {"size": 5, "seed": 2**64}, "modelPath": "caffeine"}, 400, "invalid_simulation"),
+        ({"cohort": {"size": 5}, "modelPath": "caffeine", "endTime": -4}, 400, "invalid_simulation"),
+        ({"cohort": {"size": 5}, "modelPath": "caffeine", "points": 1}, 400, "invalid_simulation"),
         ({"cohort": {"size": 5}}, 404, "session_not_found"),
         ({"cohort": {"size": 5}, "modelPath": "nope"}, 400, "no_such_model"),
         ({"cohort": {"size": 5, "sampling": "sobol"}, "modelPath": "caffeine"}, 400, "invalid_simulation"),
@@ -215,6 +219,14 @@ def test_a_wrong_population_is_refused_before_anything_runs(
     before = server.http.get("/api/v1/jobs", params={"task": "headway.pbpk.run_population"}).json()["items"]
     server.refused("/run_population_simulation", status, code, **{"simulationId": "nobody", **fields})
     after = server.http.get("/api/v1/jobs", params={"task": "headway.pbpk.run_population"}).json()["items"]
+    assert [job["id"] for job in after] == [job["id"] for job in before]
+
+
+@pytest.mark.parametrize("fields", [{"endTime": -4}, {"endTime": 0}, {"points": 1}, {"points": 100_001}])
+def test_an_impossible_run_is_refused_before_anything_runs(server: PbpkServer, fields: dict[str, float]) -> None:
+    before = server.http.get("/api/v1/jobs", params={"task": "headway.pbpk.run_simulation"}).json()["items"]
+    server.refused("/run_simulation", 400, "invalid_simulation", simulationId="walk", **fields)
+    after = server.http.get("/api/v1/jobs", params={"task": "headway.pbpk.run_simulation"}).json()["items"]
     assert [job["id"] for job in after] == [job["id"] for job in before]
 
 
