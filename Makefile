@@ -20,7 +20,7 @@ run: $(RUN) ## Install what running needs, start everything, run the main job, k
 install: $(DEV) ## Install the development set into .venv
 
 test: $(DEV) ## Install the development set, start the servers the tests need, run the tests (ARGS='-k name')
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 check: $(DEV) ## Lint, format, types, imports, sizes and docs
 	@sh tools/check.sh
