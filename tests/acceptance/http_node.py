@@ -43,6 +43,7 @@ class HttpNode:
         limits: Limits | None = None,
         waiting_bytes: int = 1 << 20,
     ) -> None:
+        self.folder = folder
         self._clients: list[httpx.Client] = []
         self.parts: dict[str, Part] = {"store": Part(PartStatus.OK)}
         clock, self.signal, ids = SystemClock(), LocalSignal(), SystemIds()

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
+import structlog.testing
 
 from headway.model.commands import Finish
 from headway.model.job import ErrorInfo, Job
@@ -229,3 +232,84 @@ def test_streams_end_at_once_when_the_server_does(tmp_path_factory: pytest.TempP
     assert time.monotonic() - begun < 5
     reading.__exit__(None, None, None)
     assert reading.ended
+
+
+def texts(reading: Reading) -> list[str]:
+    return [event.data["text"] for event in reading.told if event.event == "log"]
+
+
+def test_what_one_reader_asks_of_the_log_is_nothing_to_the_others(node: HttpNode) -> None:
+    job = node.submit()
+    begun = node.begin()
+    node.log(begun, "one", "two")
+    wait_until(lambda: len(node.store.read(lambda reader: reader.logs(job.id, 0, 10))) == 2, what="the two lines")
+    first, second = node.store.read(lambda reader: reader.logs(job.id, 0, 10))
+    paths = [f"?logs_after={9 * 10**18}", "", f"?logs_after={first.id}", f"?logs_after={second.id}"]
+    with contextlib.ExitStack() as stack:
+        readings = [stack.enter_context(Reading(node.client(), f"{events_of(job)}{query}")) for query in paths]
+        readings[1].until("log", 2)
+        node.log(begun, "three")
+        readings[1].until("log", 3)
+        node.log(begun, "four")
+        node.succeed(begun)
+        for reading in readings:
+            assert reading.until_ended()[-1].event == "succeeded"
+    assert [texts(reading) for reading in readings] == [
+        [],
+        ["one", "two", "three", "four"],
+        ["two", "three", "four"],
+        ["three", "four"],
+    ]
+
+
+def test_a_long_log_comes_whole_before_the_end(node: HttpNode) -> None:
+    job = node.submit()
+    begun = node.begin()
+    node.log(begun, *(f"{number}" for number in range(1500)))
+    with Reading(node.client(), events_of(job)) as early:
+        early.until("log", 1500)
+        node.log(begun, *(f"{number}" for number in range(1500, 3000)))
+        with Reading(node.client(), events_of(job)) as late:
+            node.log(begun, *(f"{number}" for number in range(3000, 9500)))
+            node.succeed(begun)
+            for reading in (early, late):
+                assert reading.until_ended()[-1].event == "succeeded"
+    assert texts(early) == texts(late) == [f"{number}" for number in range(9500)]
+
+
+def test_a_log_larger_than_a_queue_drops_nobody(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with HttpNode(tmp_path_factory.mktemp("large"), waiting_bytes=50_000) as node:
+        job = node.submit()
+        begun = node.begin()
+        with Reading(node.client(), events_of(job)) as reading:
+            reading.until("running")
+            for part in range(10):
+                node.log(begun, *(f"{part}.{number} {'x' * 4000}" for number in range(100)))
+                reading.until("log", 100 * part)
+            node.succeed(begun)
+            assert reading.until_ended()[-1].event == "succeeded"
+    assert [text.partition(" ")[0] for text in texts(reading)] == [
+        f"{part}.{number}" for part in range(10) for number in range(100)
+    ]
+
+
+def test_a_log_that_cannot_be_read_silences_only_itself(node: HttpNode) -> None:
+    bad, good = node.submit(), node.submit()
+    begun = [node.worker.begin(1)[0] for _ in range(2)]
+    with (
+        structlog.testing.capture_logs() as said,
+        Reading(node.client(), events_of(bad)) as first,
+        Reading(node.client(), events_of(good)) as second,
+    ):
+        first.until("running")
+        second.until("running")
+        with contextlib.closing(sqlite3.connect(node.folder / "registry.db", timeout=10)) as database, database:
+            database.execute(
+                "INSERT INTO job_logs (job_id, fence, at, stream, text) VALUES (?, 1, 'no time', 'log', 'x')", (bad.id,)
+            )
+        wait_until(lambda: [line for line in said if line["event"] == "feed_not_read"], what="the warning")
+        node.log(begun[1], "still told")
+        assert second.until("log")[0].data["text"] == "still told"
+        node.succeed(begun[1])
+        second.until_ended()
+        assert not first.ended

@@ -50,15 +50,14 @@ class ChangeStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def change_stream(tailer: FeedTailer, job_id: str | None, log_after: int) -> ChangeStream:
+async def change_stream(tailer: FeedTailer, job_id: str | None) -> ChangeStream:
     """The stream of one job's page, or of the list's.
 
     Args:
         tailer: the one reader of the feed.
         job_id: the page's job; None for the list.
-        log_after: last log line that the page has.
     """
-    return ChangeStream(tailer, await tailer.subscribe(job_id, log_after=log_after, latest_only=True))
+    return ChangeStream(tailer, await tailer.subscribe(job_id, latest_only=True))
 
 
 async def _changes(subscription: Subscription) -> AsyncIterator[bytes]:

@@ -75,7 +75,8 @@ def console_router(tailer: FeedTailer, *, version: str) -> APIRouter:
 
     @router.get("/console/stream")
     async def stream(job: str | None = None, after: LineId = 0) -> Response:
-        return await change_stream(tailer, job or None, after)
+        # The stream says at once that something changed, so what the page lacks above `after` it asks for by itself.
+        return await change_stream(tailer, job or None)
 
     @router.get("/login")
     async def login(request: Request) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,8 +23,10 @@ class Frame:
         document: bytes of the stream in the documents' spelling.
         job_id: the job it is about; None for what every reader gets.
         pos: position of the transition in the feed; None for what carries no id.
-        log_id: the job's log up to this line has been handed out with this frame or before; None when it says
-            nothing of the log.
+        log_id: the job's log up to this line has been told with this frame or before; None when it says nothing
+            of the log.
+        log_after: of a frame of log lines: it holds those above this line, up to ``log_id``.
+        lines_left_out: whether the reader takes those lines from the store instead.
         to_all: whether readers of all jobs get it too (log lines go to readers of their job only).
         terminal: whether the job's stream ends after it.
     """
@@ -34,6 +36,8 @@ class Frame:
     job_id: str | None = None
     pos: int | None = None
     log_id: int | None = None
+    log_after: int | None = None
+    lines_left_out: bool = False
     to_all: bool = True
     terminal: bool = False
 
@@ -82,11 +86,42 @@ def progress_frame(job: Job, *, to_all: bool = True) -> Frame | None:
     )
 
 
-def log_frame(lines: Iterable[LogLine]) -> Frame:
-    """Some log lines of one job (at least one), an event each, without ids."""
+def log_frame(lines: Iterable[LogLine], *, after: int = 0) -> Frame:
+    """Some log lines of one job (at least one), an event each, without ids.
+
+    Args:
+        lines: oldest first.
+        after: the line before them; 0 is the beginning.
+    """
     kept = list(lines)
     native = b"".join(encode(_line(line), name="log") for line in kept)
-    return Frame(native=native, document=native, job_id=kept[-1].job_id, log_id=kept[-1].id, to_all=False)
+    last = kept[-1]
+    return Frame(native=native, document=native, job_id=last.job_id, log_id=last.id, log_after=after, to_all=False)
+
+
+def log_notice(job_id: str, *, after: int, up_to: int) -> Frame:
+    """There are log lines, which each reader takes from the store at its own pace.
+
+    Args:
+        job_id: whose.
+        after: above this line.
+        up_to: the last of them.
+    """
+    return Frame(b"", b"", job_id=job_id, log_id=up_to, log_after=after, lines_left_out=True, to_all=False)
+
+
+def log_pieces(lines: Iterable[LogLine], *, size: int) -> Iterator[list[LogLine]]:
+    """The lines in pieces of about so many characters of text each, at least one line in each."""
+    piece: list[LogLine] = []
+    room = size
+    for line in lines:
+        if piece and len(line.text) > room:
+            yield piece
+            piece, room = [], size
+        piece.append(line)
+        room -= len(line.text)
+    if piece:
+        yield piece
 
 
 def reset_frame(body: dict[str, Any] | str, *, pos: int) -> bytes:

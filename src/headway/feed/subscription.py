@@ -6,9 +6,11 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from headway.feed.frames import Frame
+from headway.feed.frames import Frame, log_notice
 
 MAX_WAITING_BYTES: Final = 1 << 20
+LOG_SHARE: Final = 8
+"""A frame of log lines fills at most this part of a queue: a reader in step is never dropped for one tick."""
 
 
 class Subscription:
@@ -17,7 +19,7 @@ class Subscription:
     Attributes:
         job_id: the one job that is read, or None for all.
         start: every transition up to this position is read from the store, every later one arrives here.
-        log_start: the same for the job's log lines.
+        log_start: the job's log lines up to this one are in the store, every later one is told of here.
         latest_only: the reader wants to know that something came, not what: one frame is kept and nothing overflows.
         overflowed: the reader was too slow and lost its queue; it resumes by the last id it saw.
     """
@@ -58,13 +60,24 @@ class Subscription:
             self._frames.clear()
             self._bytes = 0
         self._frames.append(frame)
-        self._bytes += len(frame.native)
+        # Lines left out take no room, but a reader that takes nothing at all must not stay for ever.
+        self._bytes += self._max_bytes // LOG_SHARE if frame.lines_left_out else len(frame.native)
         if self._bytes > self._max_bytes:
             self.overflowed = True
             self._frames.clear()
             self.close()
         else:
             self._wake()
+
+    def reads_store(self) -> None:
+        """The reader takes log lines from the store and gets on: those that wait here it will find there, too.
+
+        So no reader is dropped for what it is replayed, and no line waits twice.
+        """
+        for place, frame in enumerate(self._frames):
+            if frame.log_after is not None and frame.log_id is not None and frame.job_id is not None:
+                self._frames[place] = log_notice(frame.job_id, after=frame.log_after, up_to=frame.log_id)
+        self._bytes = sum(len(frame.native) for frame in self._frames)
 
     def close(self) -> None:
         """Nothing more arrives; what is queued can still be taken (nothing after an overflow)."""

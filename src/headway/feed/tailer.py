@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from headway.feed.frames import KEEP_ALIVE, Frame, event_frame, log_frame, progress_frame
-from headway.feed.subscription import MAX_WAITING_BYTES, Subscription
+import structlog
+
+from headway.feed.frames import KEEP_ALIVE, Frame, event_frame, log_frame, log_notice, progress_frame
+from headway.feed.subscription import LOG_SHARE, MAX_WAITING_BYTES, Subscription
 from headway.model.commands import ListJobs
-from headway.model.errors import HeadwayError
-from headway.model.job import Event, Job, LogLine, Progress
+from headway.model.errors import StoreUnavailable
+from headway.model.job import Event, Job, Progress
+from headway.model.redact import mask_secrets
 from headway.model.states import TERMINAL_STATES, JobState
 from headway.ports.signal import Signal
 from headway.ports.store import Reader, Store
@@ -29,7 +32,8 @@ GATHER_SECONDS: Final = 0.01
 KEEP_ALIVE_SECONDS: Final = 15.0
 # Running jobs whose progress is looked up per tick for readers of all jobs, and whose logs for their own readers.
 WATCHED_JOBS: Final = 100
-LAST_LOG_LINES: Final = 5_000
+
+_log = structlog.stdlib.get_logger("headway.feed")
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +65,10 @@ class _Session:
 _Batch = list[tuple[Frame, _Watch | None]]
 
 
+def _say_so(error: Exception) -> None:
+    _log.warning("feed_not_read", error=mask_secrets(repr(error)))
+
+
 class FeedTailer:
     """Reads numbered events above a position, encodes each once and fans it out to bounded queues.
 
@@ -69,7 +77,7 @@ class FeedTailer:
     Args:
         store: where the events are.
         signal: wakes it on the topic ``feed``.
-        on_error: told when the store did not answer; the tailer tries again by itself.
+        on_error: told when something could not be read (the default logs it); the tailer tries again by itself.
         max_waiting_bytes: of one reader's queue, beyond which its stream is closed (and can be resumed).
     """
 
@@ -78,7 +86,7 @@ class FeedTailer:
         store: Store,
         signal: Signal,
         *,
-        on_error: Callable[[HeadwayError], None] = lambda _: None,
+        on_error: Callable[[Exception], None] = _say_so,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
         self._store = store
@@ -101,17 +109,14 @@ class FeedTailer:
         """How many streams are open."""
         return len(self._subscriptions)
 
-    async def subscribe(
-        self, job_id: str | None = None, *, log_after: int = 0, latest_only: bool = False
-    ) -> Subscription:
+    async def subscribe(self, job_id: str | None = None, *, latest_only: bool = False) -> Subscription:
         """A reader's queue: every transition above ``subscription.start`` will arrive in it, in order.
 
-        What came before is in the store: read after this call, it leaves no gap and no overlap.
+        What came before is in the store: read after this call, it leaves no gap and no overlap. So it is with the
+        log: frames of lines say after which line they begin, and what a reader lacks before it is in the store.
 
         Args:
             job_id: one job, with its progress and log; None is all jobs, with progress.
-            log_after: the job's log lines above this id are wanted; those above ``subscription.log_start``
-                arrive, those between the two are in the store.
             latest_only: see ``Subscription``.
 
         Returns:
@@ -123,10 +128,13 @@ class FeedTailer:
         self._loop = asyncio.get_running_loop()
         self._opening = self._opening or asyncio.Lock()
         async with self._opening:
-            if self._session is None:
-                newest = await asyncio.to_thread(self._store.read, _newest)
-                self._session = _Session(newest, newest, next_keep_alive=time.monotonic() + KEEP_ALIVE_SECONDS)
-            return self._admit(self._session, job_id, log_after, latest_only=latest_only)
+            line = 0
+            if self._session is None or (job_id is not None and job_id not in self._watches):
+                newest, line = await asyncio.to_thread(self._store.read, lambda reader: _newest(reader, job_id))
+                # Nobody else opens one meanwhile, but the last reader of an open one may have left.
+                if self._session is None:
+                    self._session = _Session(newest, newest, next_keep_alive=time.monotonic() + KEEP_ALIVE_SECONDS)
+            return self._admit(self._session, job_id, line, latest_only=latest_only)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """The reader is gone."""
@@ -154,10 +162,10 @@ class FeedTailer:
             self._thread.join(timeout)
         return self._thread is None or not self._thread.is_alive()
 
-    def _admit(self, session: _Session, job_id: str | None, log_after: int, *, latest_only: bool) -> Subscription:
-        log_start = log_after
+    def _admit(self, session: _Session, job_id: str | None, line: int, *, latest_only: bool) -> Subscription:
+        log_start = line
         if job_id is not None:
-            watch = self._watches.setdefault(job_id, _Watch(cursor=log_after, delivered=log_after))
+            watch = self._watches.setdefault(job_id, _Watch(cursor=line, delivered=line))
             log_start = watch.delivered
         subscription = Subscription(
             job_id,
@@ -215,13 +223,13 @@ class FeedTailer:
             ticket = self._signal.ticket(FEED)
             try:
                 more = self._step(session)
-            except HeadwayError as error:
+            except Exception as error:  # noqa: BLE001 - without this thread no stream would tell anything any more
+                if self._loop is None or self._loop.is_closed():
+                    # Nobody is left to read.
+                    return
                 self._on_error(error)
                 self._stopping.wait(POLL_SECONDS)
                 continue
-            except RuntimeError:
-                # The event loop was closed under us: nobody is left to read.
-                return
             if not more:
                 pause = TICK_SECONDS if session.anything_running else POLL_SECONDS
                 self._signal.wait(FEED, ticket, pause)
@@ -235,22 +243,25 @@ class FeedTailer:
         session.last_read = now = time.monotonic()
         watches = dict(self._watches)
         batch: _Batch = []
-        events = self._store.read(lambda reader: reader.events(session.pos, PAGE))
-        for event in events:
-            batch.extend(self._transition(event, watches.get(event.job_id)))
-            session.pos = event.pos
-            if event.state in TERMINAL_STATES:
-                session.progress.pop(event.job_id, None)
-        if events:
-            session.anything_running = True
-        if session.anything_running and now >= session.next_tick:
-            session.next_tick = now + TICK_SECONDS
-            batch.extend(self._tick(session, watches))
-        if now >= session.next_keep_alive:
-            session.next_keep_alive = now + KEEP_ALIVE_SECONDS
-            batch.append((Frame(KEEP_ALIVE, KEEP_ALIVE), None))
-        if batch and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._fan_out, session, batch)
+        try:
+            events = self._store.read(lambda reader: reader.events(session.pos, PAGE))
+            for event in events:
+                batch.extend(self._transition(event, watches.get(event.job_id)))
+                session.pos = event.pos
+                if event.state in TERMINAL_STATES:
+                    session.progress.pop(event.job_id, None)
+            if events:
+                session.anything_running = True
+            if session.anything_running and now >= session.next_tick:
+                session.next_tick = now + TICK_SECONDS
+                batch.extend(self._tick(session, watches))
+            if now >= session.next_keep_alive:
+                session.next_keep_alive = now + KEEP_ALIVE_SECONDS
+                batch.append((Frame(KEEP_ALIVE, KEEP_ALIVE), None))
+        finally:
+            # What was read before something failed is not read again.
+            if batch and self._loop is not None:
+                self._loop.call_soon_threadsafe(self._fan_out, session, batch)
         return len(events) == PAGE
 
     def _transition(self, event: Event, watch: _Watch | None) -> _Batch:
@@ -258,10 +269,12 @@ class FeedTailer:
         if watch is None or event.state not in TERMINAL_STATES:
             return [(event_frame(event), watch)]
         batch: _Batch = []
-        lines = self._store.read(lambda reader: reader.logs(event.job_id, watch.cursor, LAST_LOG_LINES))
         jobs = self._store.read(lambda reader: reader.live([event.job_id]))
-        batch.extend(_news_of(watch, jobs[0] if jobs else None, lines))
-        batch.append((event_frame(event, log_id=watch.cursor), watch))
+        batch.extend(_progress_of(watch, jobs[0] if jobs else None))
+        logs = self._logs({event.job_id: watch})
+        batch.extend(_log_of(watch, logs.get(event.job_id)))
+        # Without a line named, each reader looks for itself whether it has the whole log.
+        batch.append((event_frame(event, log_id=watch.cursor if event.job_id in logs else None), watch))
         return batch
 
     def _tick(self, session: _Session, watches: dict[str, _Watch]) -> _Batch:
@@ -269,19 +282,20 @@ class FeedTailer:
         batch: _Batch = []
         for_all = len(self._subscriptions) > sum(len(watch.readers) for watch in watches.values())
 
-        def read(reader: Reader) -> tuple[list[Job], dict[str, Job], dict[str, list[LogLine]]]:
+        def read(reader: Reader) -> tuple[list[Job], dict[str, Job]]:
             running: list[Job] = []
             if for_all:
                 query = ListJobs(states=(JobState.RUNNING,), limit=WATCHED_JOBS)
                 running = reader.list_jobs(query).items
             watched = {job.id: job for job in reader.live(list(watches)) if job.state is JobState.RUNNING}
-            chosen = _in_turn(list(watched), session.next_tick)
-            logs = {job_id: reader.logs(job_id, watches[job_id].cursor, PAGE) for job_id in chosen}
-            return running, watched, logs
+            return running, watched
 
-        running, watched, logs = self._store.read(read)
+        running, watched = self._store.read(read)
+        chosen = _in_turn(list(watched), session.next_tick)
+        logs = self._logs({job_id: watches[job_id] for job_id in chosen}) if chosen else {}
         for job_id, job in watched.items():
-            batch.extend(_news_of(watches[job_id], job, logs.get(job_id, []), to_all=False))
+            batch.extend(_progress_of(watches[job_id], job))
+            batch.extend(_log_of(watches[job_id], logs.get(job_id)))
         for job in running:
             if job.progress is not None and session.progress.get(job.id) != job.progress:
                 session.progress[job.id] = job.progress
@@ -291,18 +305,49 @@ class FeedTailer:
         session.anything_running = bool(running or watched)
         return batch
 
+    def _logs(self, watches: dict[str, _Watch]) -> dict[str, Frame | None]:
+        """What is new in the logs of these jobs, each None for nothing; a job whose log cannot be read is missing."""
+        share = self._max_waiting_bytes // LOG_SHARE
 
-def _news_of(watch: _Watch, job: Job | None, lines: list[LogLine], *, to_all: bool = False) -> _Batch:
-    batch: _Batch = []
-    if job is not None and job.progress is not None and job.progress != watch.progress:
-        watch.progress = job.progress
-        frame = progress_frame(job, to_all=to_all)
-        if frame is not None:
-            batch.append((frame, watch))
-    if lines:
-        watch.cursor = lines[-1].id
-        batch.append((log_frame(lines), watch))
-    return batch
+        def read(reader: Reader) -> dict[str, Frame | None]:
+            return {job_id: _new_lines(reader, job_id, watch.cursor, share) for job_id, watch in watches.items()}
+
+        try:
+            return self._store.read(read)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a line, it is that job's log alone
+            if len(watches) == 1:
+                self._on_error(error)
+                return {}
+        # One log that cannot be read does not silence the others.
+        alone = [self._logs({job_id: watch}) for job_id, watch in watches.items()]
+        return {job_id: frame for logs in alone for job_id, frame in logs.items()}
+
+
+def _new_lines(reader: Reader, job_id: str, cursor: int, share: int) -> Frame | None:
+    lines = reader.logs(job_id, cursor, PAGE)
+    if not lines:
+        return None
+    if len(lines) == PAGE or sum(len(line.text) for line in lines) > share:
+        # More than a tick carries: the readers are told how far the log goes, and take it from the store.
+        return log_notice(job_id, after=cursor, up_to=reader.newest_log_line(job_id))
+    return log_frame(lines, after=cursor)
+
+
+def _log_of(watch: _Watch, frame: Frame | None) -> _Batch:
+    if frame is None or frame.log_id is None:
+        return []
+    watch.cursor = frame.log_id
+    return [(frame, watch)]
+
+
+def _progress_of(watch: _Watch, job: Job | None) -> _Batch:
+    if job is None or job.progress is None or job.progress == watch.progress:
+        return []
+    watch.progress = job.progress
+    frame = progress_frame(job, to_all=False)
+    return [] if frame is None else [(frame, watch)]
 
 
 def _in_turn(job_ids: list[str], turn: float) -> list[str]:
@@ -313,5 +358,6 @@ def _in_turn(job_ids: list[str], turn: float) -> list[str]:
     return (job_ids + job_ids)[first : first + WATCHED_JOBS]
 
 
-def _newest(reader: Reader) -> int:
-    return reader.feed_bounds()[1]
+def _newest(reader: Reader, job_id: str | None) -> tuple[int, int]:
+    """Position of the last event, and the job's last log line."""
+    return reader.feed_bounds()[1], 0 if job_id is None else reader.newest_log_line(job_id)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from headway.feed import FeedTailer, Frame, Subscription
-from headway.feed.frames import event_frame, log_frame, progress_frame, reset_frame
+from headway.feed.frames import event_frame, log_frame, log_pieces, progress_frame, reset_frame
 from headway.http.calls import Caller
 from headway.http.schemas import JobOut
 from headway.model.commands import ListJobs
@@ -21,6 +21,8 @@ from headway.model.states import TERMINAL_STATES, VIEW
 from headway.service import count_jobs, feed_bounds, get_job, list_jobs, read_events, read_logs
 
 PAGE: Final = 500
+PIECE: Final = 1 << 16
+"""Characters of log sent at once, so that a slow reader gets on while it is replayed a lot."""
 SNAPSHOT_JOBS: Final = 50
 
 
@@ -97,10 +99,10 @@ async def job_stream(call: Caller, tailer: FeedTailer, job_id: str, wish: Wish) 
         JobNotFound: before anything is sent.
     """
     await call(get_job, job_id)
+    subscription = await tailer.subscribe(job_id)
     logs_after = wish.logs_after
     if logs_after is None:
-        logs_after = 0 if wish.last_id is None else await _last_line(call, job_id)
-    subscription = await tailer.subscribe(job_id, log_after=logs_after)
+        logs_after = 0 if wish.last_id is None else subscription.log_start
     try:
         # Read after subscribing: a reset shows the job as it is at the position where the stream goes on.
         job = await call(get_job, job_id)
@@ -126,13 +128,6 @@ async def all_stream(call: Caller, tailer: FeedTailer, wish: Wish) -> EventStrea
 async def _out_of_bounds(call: Caller, last_id: int) -> bool:
     oldest, newest = await call(feed_bounds)
     return last_id < oldest or last_id > newest
-
-
-async def _last_line(call: Caller, job_id: str) -> int:
-    last = 0
-    while lines := await call(read_logs, job_id, last, 1000):
-        last = lines[-1].id
-    return last
 
 
 class _JobSource:
@@ -195,24 +190,32 @@ class _JobSource:
         while frames := await self._subscription.take():
             parts: list[bytes] = []
             for frame in frames:
-                if frame.pos is None:
-                    parts.extend(self._news(frame))
-                elif frame.terminal:
-                    if frame.log_id is None or frame.log_id > self._log_seen:
-                        # The tailer did not know of this reader when it read the log's end.
-                        parts.extend([piece async for piece in self._log_up_to(None)])
-                    if frame.pos > self._seen:
-                        parts.append(self._bytes(frame))
+                if self._lacks_lines(frame):
+                    yield b"".join(parts)
+                    parts = []
+                    async for piece in self._log_up_to(frame.log_id):
+                        yield piece
+                parts.extend(self._told(frame))
+                if frame.terminal:
                     yield b"".join(parts)
                     return
-                elif frame.pos > self._seen:
-                    parts.append(self._bytes(frame))
             yield b"".join(parts)
 
-    def _news(self, frame: Frame) -> list[bytes]:
-        """Progress, log or a comment; a progress that the reader was told just now is not told again."""
+    def _lacks_lines(self, frame: Frame) -> bool:
+        """Whether log lines that belong before this frame's end have to be taken from the store."""
+        if frame.log_id is None:
+            return frame.terminal
+        in_step = frame.log_after == self._log_seen and not frame.lines_left_out
+        return frame.log_id > self._log_seen and not in_step
+
+    def _told(self, frame: Frame) -> list[bytes]:
+        """The frame, unless the reader has it already: a transition, lines, or a progress told just now."""
+        if frame.pos is not None:
+            return [self._bytes(frame)] if frame.pos > self._seen else []
         if frame.log_id is not None:
-            self._log_seen = max(self._log_seen, frame.log_id)
+            if frame.log_id <= self._log_seen:
+                return []
+            self._log_seen = frame.log_id
         elif frame.job_id is not None:
             if frame.native == self._progress:
                 return []
@@ -224,10 +227,14 @@ class _JobSource:
         while last is None or self._log_seen < last:
             lines = await self._call(read_logs, self._job.id, self._log_seen, PAGE)
             wanted = [line for line in lines if last is None or line.id <= last]
-            if not wanted:
+            for piece in log_pieces(wanted, size=PIECE):
+                self._log_seen = piece[-1].id
+                yield log_frame(piece).native
+                self._subscription.reads_store()
+            if len(wanted) < PAGE:
+                # Those that are not there any more are not waited for.
+                self._log_seen = max(self._log_seen, last or 0)
                 return
-            self._log_seen = wanted[-1].id
-            yield log_frame(wanted).native
 
     def _bytes(self, frame: Frame) -> bytes:
         return frame.document if self._wish.document else frame.native
