@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headway.model.errors import JobNotFound, StoreUnavailable
-from headway.store.groups import MAX_GROUP, GroupCommit, RetryAlone
+from headway.store.groups import MAX_RIDING, GroupCommit, RetryAlone
 from tests.waiting import wait_until
 
 
@@ -74,12 +74,12 @@ class Group:
 
         leader = threading.Thread(target=run, args=(-1, lambda _: go.wait(20)))
         leader.start()
-        wait_until(lambda: self.commit._busy and not self.commit._queue, what="the leader")
+        wait_until(lambda: self.commit._busy and not self.commit._waiting, what="the leader")
         threads = []
         for place, work in enumerate(works):
             threads.append(threading.Thread(target=run, args=(place, work)))
             threads[-1].start()
-            wait_until(lambda: len(self.commit._queue) == len(threads), what="the work to queue")
+            wait_until(lambda: len(self.commit._waiting) == len(threads), what="the work to queue")
         go.set()
         for thread in (leader, *threads):
             thread.join(20)
@@ -106,22 +106,35 @@ def test_what_queues_meanwhile_is_one_commit(group: Group) -> None:
     assert group.database.groups == [0, 10]
 
 
-def test_a_group_is_bounded(group: Group) -> None:
-    for i in range(MAX_GROUP):
-        group.commit._queue.append(_later(i))
-    group.together([lambda tx: tx.add("x")])
-    assert max(group.database.groups) <= MAX_GROUP
-    assert sum(group.database.groups) == MAX_GROUP + 1
+def test_a_group_is_bounded_and_who_logs_too_fast_is_slowed_down(group: Group) -> None:
+    for i in range(MAX_RIDING * 5):
+        group.commit.write_later(_adding(i))
+    assert group.commit.write(lambda tx: tx.add("x")) == "x"
+    assert group.database.rows[-1] == "x"
+    assert len(group.database.rows) == MAX_RIDING * 5 + 1
+    assert max(group.database.groups) <= MAX_RIDING + 1
+
+
+def test_writers_and_loggers_never_stop_each_other(group: Group) -> None:
+    def work(writer: bool) -> None:
+        for i in range(400):
+            if writer:
+                group.commit.write(_adding(i))
+            else:
+                group.commit.write_later(_adding(i))
+
+    threads = [threading.Thread(target=work, args=(place < 4,), daemon=True) for place in range(7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    group.commit.close()
+    assert len(group.database.rows) == 7 * 400
 
 
 def _adding(row: object) -> Callable[[Any], Any]:
     return lambda tx: tx.add(row)
-
-
-def _later(row: int) -> Any:
-    from headway.store.groups import _Item
-
-    return _Item(lambda tx: tx.add(row), waits=False)  # type: ignore[attr-defined]
 
 
 def test_one_that_raises_after_writing_costs_the_others_only_time(group: Group) -> None:
