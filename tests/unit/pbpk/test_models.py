@@ -10,8 +10,8 @@ import pytest
 
 from headway.pbpk import sbml
 from headway.pbpk.models.build import build
-from headway.pbpk.models.drugs import DRUGS, Drug
-from headway.pbpk.models.partition import partition_coefficient
+from headway.pbpk.models.drugs import CAFFEINE, DRUGS, Drug
+from headway.pbpk.models.partition import TISSUES, partition_coefficient
 from headway.pbpk.models.physiology import ORGANS
 from headway.pbpk.simulation import run_simulation
 from headway.pbpk.times import dosing_grid
@@ -103,13 +103,39 @@ def test_bioavailability_is_as_published(name: str, published: float, tolerance:
 
 
 def test_partition_coefficients_by_hand() -> None:
-    # A neutral drug of log P 0 that is not bound: water, lipid and nothing else.
+    # A drug of log P 0 that is neither ionised nor bound: water, lipid and nothing else.
     value = partition_coefficient("muscle", log_p=0.0, fraction_unbound=1.0, pka_base=None)
     assert value == pytest.approx(0.118 + 0.630 + 0.0100 + 0.0072)
     # Adipose of a lipophilic drug is its neutral lipid times the oil to water coefficient, nearly.
     oil = 10 ** (1.115 * 4.0 - 1.35)
     adipose = partition_coefficient("adipose", log_p=4.0, fraction_unbound=1.0, pka_base=None)
     assert adipose == pytest.approx(0.853 * oil, rel=0.01)
+
+
+@pytest.mark.parametrize("tissue", TISSUES)
+def test_a_very_weak_base_is_as_if_not_ionised(tissue: str) -> None:
+    drug = {"log_p": CAFFEINE.log_p, "fraction_unbound": CAFFEINE.fraction_unbound}
+    as_base = partition_coefficient(tissue, pka_base=1.4, **drug)
+    assert as_base == pytest.approx(partition_coefficient(tissue, pka_base=CAFFEINE.pka_base, **drug), rel=1e-5)
+
+
+def test_albumin_holds_as_much_of_caffeine_as_the_reference_page_says() -> None:
+    bound = 1.0 / CAFFEINE.fraction_unbound - 1.0
+    octanol = 10.0**CAFFEINE.log_p
+    in_lipid = octanol * 0.0023 + (0.3 * octanol + 0.7) * 0.0013
+    shares = {
+        tissue: CAFFEINE.fraction_unbound
+        * (bound - in_lipid)
+        * body.albumin_ratio
+        / partition_coefficient(
+            tissue, log_p=CAFFEINE.log_p, fraction_unbound=CAFFEINE.fraction_unbound, pka_base=CAFFEINE.pka_base
+        )
+        for tissue, body in TISSUES.items()
+    }
+    assert min(shares, key=lambda tissue: shares[tissue]) == "brain"
+    assert max(shares, key=lambda tissue: shares[tissue]) == "skin"
+    found = [round(shares[tissue], 2) for tissue in ("brain", "muscle", "skin")]
+    assert found == [0.03, 0.04, 0.16]
 
 
 @pytest.mark.parametrize("name", NAMES)

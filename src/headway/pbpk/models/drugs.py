@@ -26,7 +26,7 @@ class Drug:
         name: as written in titles.
         molar_mass: g/mol.
         log_p: log10 octanol to water partition coefficient.
-        pka_base: basic pKa, or ``None`` for a neutral drug.
+        pka_base: basic pKa, or ``None`` for a very weak base that is not ionised at pH 7.
         fraction_unbound: in plasma.
         blood_to_plasma: concentration ratio.
         plasma_clearance: total, L/h per kg of body weight, after an intravenous dose.

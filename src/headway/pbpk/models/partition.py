@@ -1,9 +1,12 @@
-"""Tissue to plasma partition coefficients for neutral drugs and weak bases.
+"""Tissue to plasma partition coefficients for very weak bases (pKa below 7), which bind to albumin.
 
 Equation and tissue composition: T. Rodgers and M. Rowland, *Physiologically based pharmacokinetic
 modelling 2: predicting the tissue distribution of acids, very weak bases, neutrals and
 zwitterions*, J. Pharm. Sci. 95 (2006) 1238-1257; the composition (rat, taken for man as there)
 also in part 1, T. Rodgers, D. Leahy, M. Rowland, J. Pharm. Sci. 94 (2005) 1259-1276.
+
+There acids and very weak bases bind to albumin, neutral drugs to lipoprotein. Lipoprotein ratios are not in
+the table here, so these equations are not for a drug without any basic or acidic group that is bound in plasma.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ def partition_coefficient(tissue: str, *, log_p: float, fraction_unbound: float,
         tissue: a key of ``TISSUES``.
         log_p: log10 of the octanol to water partition coefficient of the neutral form.
         fraction_unbound: unbound fraction in plasma, 0 to 1.
-        pka_base: the basic pKa (below 7, a weak base); ``None`` for a neutral drug.
+        pka_base: the basic pKa, below 7; ``None`` for a base so weak that nothing of it is ionised at pH 7.
 
     Returns:
         Kp, dimensionless.
