@@ -115,22 +115,27 @@ def test_a_group_is_bounded_and_who_logs_too_fast_is_slowed_down(group: Group) -
     assert max(group.database.groups) <= MAX_RIDING + 1
 
 
-def test_writers_and_loggers_never_stop_each_other(group: Group) -> None:
-    def work(writer: bool) -> None:
-        for i in range(400):
-            if writer:
-                group.commit.write(_adding(i))
-            else:
-                group.commit.write_later(_adding(i))
+def test_a_group_of_those_who_wait_is_bounded(group: Group) -> None:
+    assert group.together([_adding(i) for i in range(MAX_GROUP + 10)]) == list(range(MAX_GROUP + 10))
+    assert group.database.groups == [0, MAX_GROUP, 10]
 
-    threads = [threading.Thread(target=work, args=(place < 4,), daemon=True) for place in range(7)]
+
+def test_writers_and_loggers_never_stop_each_other(group: Group) -> None:
+    def work(place: int) -> None:
+        for i in range(200):
+            if place < 4:
+                group.commit.write(_adding((place, i)))
+            else:
+                group.commit.write_later(_adding((place, i)))
+
+    threads = [threading.Thread(target=work, args=(place,), daemon=True) for place in range(7)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
     assert not any(thread.is_alive() for thread in threads)
     group.commit.close()
-    assert len(group.database.rows) == 7 * 400
+    assert len(group.database.rows) == 7 * 200
 
 
 def _adding(row: object) -> Callable[[Any], Any]:
