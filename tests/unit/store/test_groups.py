@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headway.model.errors import JobNotFound, StoreUnavailable
-from headway.store.groups import MAX_RIDING, GroupCommit, RetryAlone
+from headway.store.groups import MAX_GROUP, MAX_RIDING, GroupCommit, RetryAlone
 from tests.waiting import wait_until
 
 
