@@ -72,6 +72,7 @@ def in_compartments(size: float = 10.0, k: float = 5.0) -> str:
         "conc": "initialConcentration='2' hasOnlySubstanceUnits='false' boundaryCondition='false' constant='false'",
         "only": "initialConcentration='2' hasOnlySubstanceUnits='true' boundaryCondition='false' constant='false'",
         "assigned": "initialConcentration='7' hasOnlySubstanceUnits='false' boundaryCondition='false' constant='false'",
+        "filled": "hasOnlySubstanceUnits='true' boundaryCondition='false' constant='false'",
         "held": "initialConcentration='2' hasOnlySubstanceUnits='false' boundaryCondition='true' constant='true'",
     }
     species = "".join(f"<species id='{name}' compartment='V' {way}/>" for name, way in ways.items())
@@ -81,5 +82,6 @@ def in_compartments(size: float = 10.0, k: float = 5.0) -> str:
         f"<listOfSpecies>{species}</listOfSpecies>"
         f"<listOfParameters><parameter id='k' value='{k}' constant='true'/></listOfParameters>"
         f"<listOfInitialAssignments><initialAssignment symbol='assigned'>{MATH.format('<ci>k</ci>')}"
+        f"</initialAssignment><initialAssignment symbol='filled'>{MATH.format('<ci>V</ci>')}"
         "</initialAssignment></listOfInitialAssignments></model></sbml>"
     )

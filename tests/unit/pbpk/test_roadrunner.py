@@ -80,7 +80,7 @@ def test_an_initial_assignment_takes_effect_whatever_the_namespace_prefix() -> N
 
 
 def test_a_size_that_is_set_begins_like_a_size_that_is_declared() -> None:
-    paths = [path for name in ("amount", "conc", "only", "assigned", "held") for path in (name, f"[{name}]")]
+    paths = [path for name in ("amount", "conc", "only", "assigned", "filled", "held") for path in (name, f"[{name}]")]
     model = RoadRunnerEngine().load(in_compartments())
     before = model.initial_values({}, paths)
     declared = RoadRunnerEngine().load(in_compartments(size=20.0, k=6.0)).initial_values({}, paths)
