@@ -163,7 +163,7 @@ class ModelDescription:
         parameter = self.parameter(path)
         if parameter.rule is not None:
             raise errors.ParameterSetByRule(
-                f"Parameter {path!r} is computed by the model as {parameter.rule}, so it cannot be set.",
+                f"Parameter {path!r} cannot be set: {_why_fixed(parameter.rule)}.",
                 parameter=path,
                 rule=parameter.rule,
             )
@@ -205,3 +205,7 @@ def _refused(parameter: Parameter, value: object, expected: str, *, bare: bool =
         minimum=parameter.minimum,
         maximum=parameter.maximum,
     )
+
+
+def _why_fixed(rule: str) -> str:
+    return rule if rule.startswith("the starting value of ") else f"it is computed by the model as {rule}"

@@ -185,7 +185,40 @@ def _rules(libsbml: ModuleType, model: Any) -> dict[str, str]:
     for index in range(model.getNumInitialAssignments()):
         assignment = model.getInitialAssignment(index)
         formulas.setdefault(assignment.getSymbol(), libsbml.formulaToL3String(assignment.getMath()))
+    for symbol, names in _frozen(libsbml, model).items():
+        for name in names:
+            formulas.setdefault(name, f"the starting value of {symbol} is computed from it once")
     return formulas
+
+
+def _frozen(libsbml: ModuleType, model: Any) -> dict[str, set[str]]:
+    """What the starting values of parameters and compartments are computed from, by their ids.
+
+    libroadrunner computes such a value when it loads the model and not again when what it depends on is set: the run
+    would go on with a number that belongs to other values. So these cannot be set.
+    """
+    found: dict[str, set[str]] = {}
+    for index in range(model.getNumInitialAssignments()):
+        assignment = model.getInitialAssignment(index)
+        symbol = assignment.getSymbol()
+        if model.getSpecies(symbol) is not None:
+            continue
+        todo, names = _names(libsbml, assignment.getMath()), set[str]()
+        while todo:
+            name = todo.pop()
+            rule = model.getAssignmentRuleByVariable(name)
+            if rule is not None and name not in names:
+                todo |= _names(libsbml, rule.getMath())
+            names.add(name)
+        found[symbol] = names - {symbol}
+    return found
+
+
+def _names(libsbml: ModuleType, node: Any) -> set[str]:
+    if node is None:
+        return set()
+    own = {node.getName()} if node.getType() == libsbml.AST_NAME else set()
+    return own.union(*(_names(libsbml, node.getChild(place)) for place in range(node.getNumChildren())))
 
 
 def _parameters(libsbml: ModuleType, model: Any, note: _Annotation) -> Iterator[Parameter]:
