@@ -8,7 +8,10 @@ from headway.config import Settings
 
 
 def test_names_are_split_and_lower_case() -> None:
-    assert Settings.model_validate({"allowed_hosts": " Jobs.Example.com, headway "}).allowed_hosts == ("jobs.example.com", "headway")
+    assert Settings.model_validate({"allowed_hosts": " Jobs.Example.com, headway "}).allowed_hosts == (
+        "jobs.example.com",
+        "headway",
+    )
 
 
 @pytest.mark.parametrize("wrong", ["https://jobs.example.com", "jobs.example.com:8000", "a b"])
