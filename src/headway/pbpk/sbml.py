@@ -201,7 +201,7 @@ def _frozen(libsbml: ModuleType, model: Any) -> dict[str, set[str]]:
     for index in range(model.getNumInitialAssignments()):
         assignment = model.getInitialAssignment(index)
         symbol = assignment.getSymbol()
-        if model.getSpecies(symbol) is not None:
+        if model.getSpecies(symbol) is not None or model.getRateRuleByVariable(symbol) is not None:
             continue
         todo, names = _names(libsbml, assignment.getMath()), set[str]()
         while todo:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 from headway.feed.frames import Frame, log_frame, log_pieces
 from headway.feed.subscription import LOG_SHARE, Subscription
@@ -19,7 +20,7 @@ def test_a_reader_that_reads_the_store_keeps_its_queue_without_the_lines() -> No
         subscription.reads_store()
     subscription.push(event)
     assert not subscription.overflowed
-    frames = asyncio.run(subscription.take())
+    frames = ThreadPoolExecutor(1).submit(asyncio.run, subscription.take()).result(30)
     assert frames[-1] == event
     assert [(frame.log_after, frame.log_id, frame.lines_left_out) for frame in frames[:-1]] == [
         (number - 1, number, True) for number in range(1, 50)
