@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from headway.model.commands import BeatReport, Finish, ListJobs, Resend, SubmitJob
+from headway.model.commands import BeatReport, Begun, Finish, ListJobs, Resend, SubmitJob
 from headway.model.errors import JobHasNoResult, ResultGone, ResultNotReady, TransitionConflict
 from headway.model.job import Backoff, ErrorInfo, Progress
 from headway.model.states import AttemptOutcome, JobState
@@ -27,6 +29,7 @@ from headway.service.upkeep import retire_worker
 from headway.store.sqlstore import SqlStore
 from headway.testing import check_invariants
 from tests.conformance.conftest import Database, House, begin_one, build_house, succeed
+from tests.waiting import wait_until
 
 Out = AttemptOutcome
 
@@ -446,8 +449,10 @@ def test_small_results_lie_in_the_row_and_large_ones_in_a_blob(house: House) -> 
     succeed(door, begun[small.id], '"x"')
     succeed(door, begun[large.id], text)
     succeed(door, begun[none.id], "null")
-    assert house.store.read(lambda r: r.result(small.id)) == ('"x"', None, None)
-    inline, ref, _ = house.store.read(lambda r: r.result(large.id))
+    assert house.store.read(lambda r: r.result(small.id)) == (JobState.SUCCEEDED, '"x"', None, None)
+    stored = house.store.read(lambda r: r.result(large.id))
+    assert stored is not None
+    _, inline, ref, _ = stored
     assert inline is None
     assert ref is not None
     assert [name for name, _ in house.services.blobs.refs()] == [ref]
@@ -492,6 +497,33 @@ def test_work_that_comes_between_the_look_and_the_wait_is_not_missed(house: Hous
     door = house.door("w")
     assert door.begin(1) == []
     house.submit()
-    assert door.wait_for_work(10)
+    began = time.monotonic()
+    assert door.await_work(1, 30) == []
+    assert time.monotonic() - began < 15
     begin_one(door)
-    assert not door.wait_for_work(0.01)
+    assert door.begin(1) == []
+    assert door.await_work(1, 0.01) == []
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_who_awaits_work_is_given_it_in_the_commit_that_queues_it(house: House, limit: int) -> None:
+    door = house.door("w")
+    assert door.begin(1) == []
+    given: list[Begun] = []
+    waiter = threading.Thread(target=lambda: given.extend(door.await_work(limit, 30)))
+    waiter.start()
+    wait_until(lambda: house.store._group._standing_by, what="somebody to stand by")
+    first = house.submit()
+    waiter.join(30)
+    assert first.state is JobState.QUEUED
+    assert [(one.job_id, one.fence) for one in given] == [(first.id, 1)]
+    running = get_job(house.ctx, first.id)
+    assert (running.state, running.worker_id) == (JobState.RUNNING, "w")
+    assert door.finish(Finish(first.id, 1, AttemptOutcome.SUCCEEDED, begun=given[0])).state is JobState.SUCCEEDED
+    house.store.number_events()
+    assert [event.verb for event in read_events(house.ctx, 0, 10, first.id)] == ["submit", "begin", "succeed"]
+    # What was given is known: with fewer than asked for the queue is empty, with as many there may be more.
+    second = house.submit()
+    assert door.await_work(limit, 30) == []
+    begin_one(door)
+    assert get_job(house.ctx, second.id).state is JobState.RUNNING

@@ -71,6 +71,12 @@ class JobDoor(Protocol):
         """Block until the job is terminal (woken by signal) or ``timeout`` seconds went by; the job as it is then."""
         ...
 
-    def wait_for_work(self, timeout: float) -> bool:
-        """Block until jobs may have been queued, or ``timeout`` seconds went by."""
+    def await_work(self, limit: int, timeout: float) -> list[Begun]:
+        """Block until the queue may hold a job, or ``timeout`` seconds went by.
+
+        Returns at once when the last claim was given all that it asked for (or there was none).
+
+        Returns:
+            At most ``limit`` jobs that were begun in the very commit that queued them; often none: look with ``begin``.
+        """
         ...

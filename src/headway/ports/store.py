@@ -12,6 +12,7 @@ from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
 from headway.model.states import JobState, Verb
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Move(NamedTuple):
@@ -73,6 +74,15 @@ class Lapsed:
     worker_id: str
     cancel_requested: bool
     expires_at: int | None
+
+
+class StoredResult(NamedTuple):
+    """What is kept of a job's result: JSON text inline, or the reference of a blob; neither is null."""
+
+    state: JobState
+    inline: str | None
+    blob: str | None
+    removed_at: int | None
 
 
 class Tx(Protocol):
@@ -203,7 +213,7 @@ class Tx(Protocol):
 
 
 class Reader(Protocol):
-    """Reads of one moment. Only what is committed is seen."""
+    """Reads, each of one moment. Only what is committed is seen."""
 
     def now(self) -> int:
         """The store's time, UTC microseconds."""
@@ -229,8 +239,8 @@ class Reader(Protocol):
         """Id of the job's last log line; 0 when it has none."""
         ...
 
-    def result(self, job_id: str) -> tuple[str | None, str | None, int | None]:
-        """(JSON text inline, blob reference, removed at) of a job's result."""
+    def result(self, job_id: str) -> StoredResult | None:
+        """A job's result with the state it belongs to; None when there is no such job."""
         ...
 
     def events(self, after: int, limit: int, job_id: str | None = None) -> list[Event]:
@@ -270,8 +280,19 @@ class Reader(Protocol):
         ...
 
 
+class Ride(Protocol[T_co]):
+    """A work that waits for a transaction to be committed with."""
+
+    def leave(self) -> T_co | None:
+        """Wait no longer: what the work returned if it was committed, None if no transaction took it along.
+
+        Must be called once by whoever stood by. Waits while the transaction is being committed.
+        """
+        ...
+
+
 class Store(Protocol):
-    """Transactions over one database."""
+    """Transactions over one database. It says ``work`` after each commit that made a job ready to begin."""
 
     @property
     def kind(self) -> str:
@@ -295,6 +316,14 @@ class Store(Protocol):
 
     def write_later(self, work: Callable[[Tx], None]) -> None:
         """Run ``work`` with a coming commit and do not wait; lost in a crash before that. Errors are logged."""
+        ...
+
+    def stand_by(self, work: Callable[[Tx], T]) -> Ride[T]:
+        """Let ``work`` be committed with the next transaction of this process that makes a job ready to begin.
+
+        At most one is taken along by a transaction, after everything else in it. If it fails, that transaction is
+        run again without it.
+        """
         ...
 
     def read(self, work: Callable[[Reader], T]) -> T:

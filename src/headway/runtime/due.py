@@ -15,6 +15,7 @@ class DuePart:
 
     name = "due"
     topic: str | None = "due"
+    rest_seconds = 0.0
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx

@@ -16,10 +16,18 @@ log = structlog.get_logger("headway.runtime")
 
 
 class Part(Protocol):
-    """One long-running part."""
+    """One long-running part.
+
+    Attributes:
+        name: for the log and the status.
+        topic: what wakes it; None is nothing.
+        rest_seconds: after a run nothing wakes it for so long (a thread that wakes for every job takes its turn of
+            the interpreter away from the job).
+    """
 
     name: str
     topic: str | None
+    rest_seconds: float
 
     def run_once(self) -> float:
         """Do what is to do now; returns the seconds until it should be called again if no signal comes first."""
@@ -74,10 +82,9 @@ class Loop:
         while not self._stop.is_set():
             ticket = self._signal.ticket(topic) if topic is not None else 0
             pause = self._run()
-            if topic is not None:
-                self._signal.wait(topic, ticket, pause)
-            else:
-                self._stop.wait(pause)
+            rest = pause if topic is None else min(pause, self._part.rest_seconds)
+            if not (rest and self._stop.wait(rest)) and topic is not None:
+                self._signal.wait(topic, ticket, pause - rest)
 
     def _run(self) -> float:
         try:

@@ -14,6 +14,7 @@ class NumberingPart:
 
     name = "sequencer"
     topic: str | None = "unnumbered"
+    rest_seconds = 0.0
 
     def __init__(self, store: Store) -> None:
         self._store = store

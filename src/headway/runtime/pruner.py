@@ -23,6 +23,7 @@ class PrunerPart:
 
     name = "pruner"
     topic: str | None = "ended"
+    rest_seconds = _AT_MOST_EVERY
 
     def __init__(self, ctx: Context, sweeps: Sequence[Sweep] = ()) -> None:
         self._ctx = ctx

@@ -22,6 +22,7 @@ class RescuerPart:
 
     name = "rescuer"
     topic: str | None = None
+    rest_seconds = 0.0
 
     def __init__(self, ctx: Context, lease_seconds: float, renew: Callable[[], None]) -> None:
         self._ctx = ctx

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 from headway.model.commands import BeatAnswer, BeatReport, Begun, Finish, FinishAnswer, NewLogLine, SubmitJob
+from headway.model.errors import JobHasNoResult, JobNotFound, ResultNotReady
 from headway.model.job import Job
 from headway.model.states import TERMINAL_STATES, JobState
 from headway.ports.store import Tx
@@ -29,7 +29,7 @@ class StoreJobDoor:
         self._ctx = ctx
         self._services = ctx.services
         self._worker_id = worker_id
-        self._tickets = threading.local()
+        self._drained: int | None = None
         self._refs: dict[tuple[str, int], str] = {}
 
     def begin(self, limit: int) -> list[Begun]:
@@ -43,8 +43,8 @@ class StoreJobDoor:
     def finish_and_begin(self, finishes: Sequence[Finish], limit: int) -> tuple[list[FinishAnswer], list[Begun]]:
         """See ``JobDoor.finish_and_begin``."""
         ctx, signal = self._ctx, self._services.signal
-        # Before the claim looks at the queue: what is queued after this moment wakes wait_for_work.
-        self._tickets.work = signal.ticket("work")
+        # Before the claim looks at the queue: what is queued after this moment ends await_work.
+        ticket = signal.ticket("work")
         refs = [self._claim_check(finish) for finish in finishes]
 
         def work(tx: Tx) -> tuple[list[FinishAnswer], list[Begun]]:
@@ -52,6 +52,9 @@ class StoreJobDoor:
             return answers, tx.claim(self._worker_id, limit, ctx.actor.name) if limit > 0 else []
 
         answers, begun = self._services.store.write(work)
+        if limit > 0:
+            # Fewer than asked for: the queue is empty until somebody says otherwise, and nobody need look again.
+            self._drained = ticket if len(begun) < limit else None
         topics: set[str] = set()
         for finish, ref, answer in zip(finishes, refs, answers, strict=True):
             if ref is not None:
@@ -79,7 +82,6 @@ class StoreJobDoor:
     def release(self, job_id: str, fence: int) -> None:
         """See ``JobDoor.release``."""
         self._services.store.write(lambda tx: tx.release(job_id, fence))
-        self._services.signal.notify("work")
 
     def submit(self, command: SubmitJob) -> Job:
         """See ``JobDoor.submit``."""
@@ -95,10 +97,10 @@ class StoreJobDoor:
 
     def result_json(self, job_id: str) -> str | None:
         """See ``JobDoor.result_json``."""
-        job = self.get(job_id)
-        if job is None or job.state is not JobState.SUCCEEDED:
+        try:
+            return jobs.read_result(self._ctx, job_id)
+        except (JobNotFound, ResultNotReady, JobHasNoResult):
             return None
-        return jobs.read_result(self._ctx, job_id)
 
     def forget(self, job_id: str) -> None:
         """See ``JobDoor.forget``."""
@@ -126,11 +128,26 @@ class StoreJobDoor:
                     return job
                 signal.wait(topic, ticket, left)
 
-    def wait_for_work(self, timeout: float) -> bool:
-        """See ``JobDoor.wait_for_work``."""
-        signal = self._services.signal
-        ticket = getattr(self._tickets, "work", None)
-        return signal.wait("work", signal.ticket("work") if ticket is None else ticket, timeout)
+    def await_work(self, limit: int, timeout: float) -> list[Begun]:
+        """See ``JobDoor.await_work``."""
+        signal, drained = self._services.signal, self._drained
+        if drained is None:
+            return []
+
+        def work(tx: Tx) -> tuple[int, list[Begun]]:
+            return signal.ticket("work"), tx.claim(self._worker_id, limit, self._ctx.actor.name)
+
+        ride = self._services.store.stand_by(work)
+        try:
+            signal.wait("work", drained, timeout)
+        finally:
+            taken = ride.leave()
+        if taken is None:
+            return []
+        ticket, begun = taken
+        # The commit itself says "work" once: nothing that this claim has not seen.
+        self._drained = ticket + 1 if len(begun) < limit else None
+        return begun
 
     def _claim_check(self, finish: Finish) -> str | None:
         # Before the transaction: a crash leaves an orphaned file, never a row that names nothing.
@@ -146,11 +163,9 @@ class StoreJobDoor:
 
     def _told(self, finish: Finish, answer: FinishAnswer) -> set[str]:
         """The topics that must be told of a finish."""
-        topics = {"due" if send.run_at is not None else "work" for send in finish.sends}
+        topics = {"due" for send in finish.sends if send.run_at is not None}
         if answer.state in TERMINAL_STATES:
             topics |= {f"job:{finish.job_id}", "ended"}
-        elif answer.state is JobState.QUEUED:
-            topics.add("work")
         elif answer.state is JobState.RETRY_SCHEDULED:
             topics.add("due")
         return topics

@@ -196,17 +196,18 @@ def read_result(ctx: Context, job_id: str) -> str:
     Raises:
         JobNotFound, ResultNotReady, JobHasNoResult, ResultGone.
     """
-    job = get_job(ctx, job_id)
-    if job.state not in TERMINAL_STATES:
-        raise ResultNotReady(f"the job has not ended, it is {job.state}", state=job.state)
-    if job.state is not JobState.SUCCEEDED:
-        raise JobHasNoResult(f"the job ended as {job.state}, without a result", state=job.state)
-    inline, ref, removed_at = ctx.services.store.read(lambda reader: reader.result(job_id))
-    if removed_at is not None:
+    found = ctx.services.store.read(lambda reader: reader.result(job_id))
+    if found is None:
+        raise JobNotFound(f"no job has the id {job_id!r}")
+    if found.state not in TERMINAL_STATES:
+        raise ResultNotReady(f"the job has not ended, it is {found.state}", state=found.state)
+    if found.state is not JobState.SUCCEEDED:
+        raise JobHasNoResult(f"the job ended as {found.state}, without a result", state=found.state)
+    if found.removed_at is not None:
         raise ResultGone("the job's result was removed before the job")
-    if ref is None:
-        return inline if inline is not None else "null"
-    data = ctx.services.blobs.get(ref)
+    if found.blob is None:
+        return found.inline if found.inline is not None else "null"
+    data = ctx.services.blobs.get(found.blob)
     if data is None:
         raise ResultGone("the file with the job's result was removed before the job")
     return data.decode()
@@ -295,8 +296,5 @@ def _audit(ctx: Context, tx: Tx, verb_name: str, job: Job, *, reason: str, befor
 
 
 def _wake(ctx: Context, rows: Sequence[dict[str, Any]]) -> None:
-    states = {row["state"] for row in rows}
-    if JobState.QUEUED in states:
-        ctx.services.signal.notify("work")
-    if JobState.SCHEDULED in states or any(row["expires_at"] for row in rows):
+    if any(row["state"] == JobState.SCHEDULED or row["expires_at"] for row in rows):
         ctx.services.signal.notify("due")

@@ -69,8 +69,6 @@ def enqueue_due(ctx: Context) -> DueReport:
     if next_at is None or next_at > now:
         return DueReport(0, 0, next_at)
     queued, gone = ctx.services.store.write(work)
-    if queued:
-        ctx.services.signal.notify("work")
     for job_id in gone:
         ctx.services.signal.notify(f"job:{job_id}")
     return DueReport(queued, len(gone), ctx.services.store.read(lambda reader: reader.next_due()))
@@ -110,11 +108,8 @@ def rescue_lapsed(ctx: Context, *, silent_for: float | None) -> RescueReport:
         )
         if len(report.requeued) + len(report.lost) + len(report.cancelled) < _BATCH:
             break
-    if whole.workers:
-        ctx.services.signal.notify("work")
     if whole.requeued or whole.lost or whole.cancelled:
         log.warning("rescue.done", requeued=len(whole.requeued), lost=len(whole.lost), cancelled=len(whole.cancelled))
-        ctx.services.signal.notify("work")
         for job_id in (*whole.lost, *whole.cancelled):
             ctx.services.signal.notify(f"job:{job_id}")
     return whole

@@ -41,6 +41,28 @@ class RetryAlone(Exception):
         self.at_last = at_last
 
 
+class Ride:
+    """A work that waits for a transaction which makes a job ready, and is committed with it.
+
+    Args:
+        group: the writer's place where it waits.
+        work: run in that transaction, after what made the job ready.
+    """
+
+    __slots__ = ("_group", "landed", "leaving", "result", "work")
+
+    def __init__(self, group: GroupCommit, work: Callable[[Tx], Any]) -> None:
+        self._group = group
+        self.work = work
+        self.result: Any = None
+        self.landed = False
+        self.leaving: threading.Lock | None = None
+
+    def leave(self) -> Any:
+        """Wait no longer; what the work returned if it was committed, None if no transaction took it along."""
+        return self._group.leave(self)
+
+
 class Unit(Protocol):
     """One transaction of an adapter, made by its opener."""
 
@@ -82,14 +104,14 @@ class GroupCommit:
     Args:
         open_unit: begins a transaction. Raises ``StoreUnavailable`` when the database does not answer.
         translate: turns an exception of the driver into one of ours, or into ``RetryAlone``.
-        committed: called after each commit with the number of events that became visible.
+        committed: called after each commit with its transaction and the number of events that became visible.
     """
 
     def __init__(
         self,
         open_unit: Callable[[], Unit],
         translate: Callable[[BaseException], BaseException],
-        committed: Callable[[int], None],
+        committed: Callable[[SqlTx, int], None],
     ) -> None:
         self._open_unit = open_unit
         self._translate = translate
@@ -97,6 +119,8 @@ class GroupCommit:
         self._mutex = threading.Lock()
         self._waiting: deque[_Item] = deque()
         self._riding: deque[_Item] = deque()
+        self._standing_by: deque[Ride] = deque()
+        self._aboard: Ride | None = None
         self._room = threading.Event()
         self._room.set()
         self._busy = False
@@ -135,6 +159,30 @@ class GroupCommit:
             if len(self._riding) >= MAX_RIDING:
                 self._room.clear()
         self._later.set()
+
+    def stand_by(self, work: Callable[[Tx], Any]) -> Ride:
+        """Let ``work`` be committed with the next transaction that makes a job ready; whoever called it must leave.
+
+        So an idle worker begins a job in the commit that stores it: one commit and one wake-up less on its way.
+        """
+        ride = Ride(self, work)
+        with self._mutex:
+            self._standing_by.append(ride)
+        return ride
+
+    def leave(self, ride: Ride) -> Any:
+        """See ``Ride.leave``."""
+        with self._mutex:
+            if ride in self._standing_by:
+                self._standing_by.remove(ride)
+                return None
+            if not ride.landed:
+                ride.leaving = threading.Lock()
+                ride.leaving.acquire()
+        if ride.leaving is not None:
+            # Its transaction is being committed at this moment.
+            ride.leaving.acquire()
+        return ride.result
 
     def close(self) -> None:
         """Commit what is queued and refuse what comes."""
@@ -214,9 +262,9 @@ class GroupCommit:
                     if unit.tx.writes != writes:
                         raise
                     item.error = error
-            self._committed(unit.commit())
+            self._commit(unit, takes_along=True)
         except BaseException as error:
-            unit.rollback()
+            self._give_up(unit)
             if not isinstance(error, Exception):
                 for item in group:
                     item.error = StoreUnavailable("the writing thread was interrupted")
@@ -238,9 +286,9 @@ class GroupCommit:
                 return
             try:
                 item.result = item.work(unit.tx)
-                self._committed(unit.commit())
+                self._commit(unit, takes_along=turn == 0)
             except BaseException as error:
-                unit.rollback()
+                self._give_up(unit)
                 item.error = self._translate(error)
                 if not isinstance(error, Exception):
                     raise
@@ -251,3 +299,37 @@ class GroupCommit:
                 return
             item.error = None
             return
+
+    def _commit(self, unit: Unit, *, takes_along: bool) -> None:
+        if takes_along and unit.tx.made_ready:
+            with self._mutex:
+                ride = self._aboard = self._standing_by.popleft() if self._standing_by else None
+            if ride is not None:
+                try:
+                    ride.result = ride.work(unit.tx)
+                except Exception as error:
+                    # Whoever made the job ready must not pay for it: again, without it.
+                    raise RetryAlone(f"what rode along was refused: {error}") from error
+        count = unit.commit()
+        ride, self._aboard = self._aboard, None
+        if ride is not None:
+            self._land(ride)
+        self._committed(unit.tx, count)
+
+    def _give_up(self, unit: Unit) -> None:
+        unit.rollback()
+        ride, self._aboard = self._aboard, None
+        if ride is None:
+            return
+        ride.result = None
+        with self._mutex:
+            if ride.leaving is None:
+                self._standing_by.appendleft(ride)
+                return
+        self._land(ride)
+
+    def _land(self, ride: Ride) -> None:
+        with self._mutex:
+            ride.landed = True
+            if ride.leaving is not None:
+                ride.leaving.release()

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from headway.model.commands import ListJobs
 from headway.model.errors import InvalidRequest
 from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
 from headway.model.states import LIVE_STATES, JobState
-from headway.store.prepared import Cursor
+from headway.ports.store import StoredResult
+from headway.store.access import Access
 from headway.store.rows import (
     ATTEMPT_COLUMNS,
     JOB_COLUMNS,
@@ -33,27 +33,21 @@ from headway.store.tables import attempts, counters, job_labels, job_logs, jobs,
 
 
 class SqlReader:
-    """The ``Reader`` port over one connection."""
+    """The ``Reader`` port over what a read may use."""
 
-    def __init__(self, connection: Connection, statements: Statements, now: Callable[[], int]) -> None:
-        self._connection = connection
+    def __init__(self, access: Access, statements: Statements, now: Callable[[], int]) -> None:
+        self._access = access
         self._statements = statements
         self._now = now
-
-    def _cursor(self) -> Cursor:
-        # The driver's own: finding out about 50 columns costs SQLAlchemy more than the whole look-up.
-        cursor: Any = self._connection.connection.cursor()
-        given: Cursor = cursor
-        return given
 
     def now(self) -> int:
         """See ``Reader.now``."""
         query = self._statements.facts.database_time
-        return int(self._connection.exec_driver_sql(query).scalar_one()) if query else self._now()
+        return int(self._access.connection.exec_driver_sql(query).scalar_one()) if query else self._now()
 
     def get(self, job_id: str) -> Job | None:
         """See ``Reader.get``."""
-        found = self._statements.get_job.rows(self._cursor(), {"job_id": job_id})
+        found = self._access.rows(self._statements.get_job, {"job_id": job_id})
         return to_job(JobRow._make(found[0])) if found else None
 
     def list_jobs(self, query: ListJobs) -> Page[Job]:
@@ -62,10 +56,10 @@ class SqlReader:
             # One range of the index per state, merged: a single range over all states could not give the order.
             # All in one statement, or a job that moves meanwhile is in two of them, or in none.
             ranges = [sa.select(self._listed(query, (state,)).subquery()) for state in query.states]
-            found = list(self._connection.execute(sa.union_all(*ranges)))
+            found = list(self._access.connection.execute(sa.union_all(*ranges)))
             found.sort(key=lambda row: (row.submitted_at, row.id), reverse=True)
         else:
-            found = list(self._connection.execute(self._listed(query, query.states)))
+            found = list(self._access.connection.execute(self._listed(query, query.states)))
         rows = found[: query.limit]
         more = len(found) > query.limit
         cursor = _write_cursor(rows[-1].submitted_at, rows[-1].id) if more else None
@@ -91,7 +85,7 @@ class SqlReader:
             .where(attempts.c.job_id == job_id)
             .order_by(attempts.c.fence)
         )
-        return [to_attempt(row) for row in self._connection.execute(statement)]
+        return [to_attempt(row) for row in self._access.connection.execute(statement)]
 
     def logs(self, job_id: str, after: int, limit: int) -> list[LogLine]:
         """See ``Reader.logs``."""
@@ -101,31 +95,35 @@ class SqlReader:
             .order_by(job_logs.c.id)
             .limit(limit)
         )
-        return [to_log_line(row) for row in self._connection.execute(statement)]
+        return [to_log_line(row) for row in self._access.connection.execute(statement)]
 
     def newest_log_line(self, job_id: str) -> int:
         """See ``Reader.newest_log_line``."""
         statement = sa.select(sa.func.max(job_logs.c.id)).where(job_logs.c.job_id == job_id)
-        return self._connection.execute(statement).scalar_one() or 0
+        return self._access.connection.execute(statement).scalar_one() or 0
 
-    def result(self, job_id: str) -> tuple[str | None, str | None, int | None]:
+    def result(self, job_id: str) -> StoredResult | None:
         """See ``Reader.result``."""
-        statement = sa.select(jobs.c.result, jobs.c.result_blob, jobs.c.result_removed_at).where(jobs.c.id == job_id)
-        row = self._connection.execute(statement).first()
-        return (row[0], row[1], row[2]) if row else (None, None, None)
+        found = self._access.rows(self._statements.get_result, {"job_id": job_id})
+        if not found:
+            return None
+        state, inline, blob, removed_at = found[0]
+        return StoredResult(JobState(state), inline, blob, removed_at)
 
     def events(self, after: int, limit: int, job_id: str | None = None) -> list[Event]:
         """See ``Reader.events``."""
         parameters: dict[str, Any] = {"after": after, "batch": limit}
         if job_id is None:
-            found = self._statements.all_events.rows(self._cursor(), parameters)
+            found = self._access.rows(self._statements.all_events, parameters)
         else:
-            found = self._statements.job_events.rows(self._cursor(), {**parameters, "job_id": job_id})
+            found = self._access.rows(self._statements.job_events, {**parameters, "job_id": job_id})
         return [to_event(EventRow._make(row)) for row in found]
 
     def feed_bounds(self) -> tuple[int, int]:
         """See ``Reader.feed_bounds``."""
-        found = {row[0]: row[1] for row in self._connection.execute(sa.select(counters.c.name, counters.c.value))}
+        found = {
+            row[0]: row[1] for row in self._access.connection.execute(sa.select(counters.c.name, counters.c.value))
+        }
         return found.get("purged", 0), found.get("feed", 0)
 
     def live(self, job_ids: Sequence[str]) -> list[Job]:
@@ -133,7 +131,7 @@ class SqlReader:
         if not job_ids:
             return []
         statement = sa.select(*JOB_COLUMNS).where(jobs.c.id.in_(list(job_ids)))
-        return [to_job(row) for row in self._connection.execute(statement)]
+        return [to_job(row) for row in self._access.connection.execute(statement)]
 
     def counts(self) -> dict[JobState, int]:
         """See ``Reader.counts``."""
@@ -142,7 +140,7 @@ class SqlReader:
             .where(jobs.c.state.in_([str(state) for state in sorted(LIVE_STATES)]))
             .group_by(jobs.c.state)
         )
-        found = {JobState(row[0]): int(row[1]) for row in self._connection.execute(statement)}
+        found = {JobState(row[0]): int(row[1]) for row in self._access.connection.execute(statement)}
         return {state: found.get(state, 0) for state in JobState if state in LIVE_STATES}
 
     def has_lapsed(self, silent_for: int) -> bool:
@@ -150,7 +148,7 @@ class SqlReader:
         before = self.now() - silent_for
         running = sa.select(sa.func.min(jobs.c.heartbeat_at)).where(jobs.c.state == sa.literal_column("'running'"))
         living = sa.select(sa.func.min(workers.c.beat_at)).where(workers.c.stopped_at.is_(None))
-        oldest = [self._connection.execute(statement).scalar() for statement in (running, living)]
+        oldest = [self._access.connection.execute(statement).scalar() for statement in (running, living)]
         return any(at is not None and at < before for at in oldest)
 
     def next_due(self) -> int | None:
@@ -170,24 +168,24 @@ class SqlReader:
             .order_by(jobs.c.expires_at)
             .limit(1)
         )
-        found = [self._connection.execute(statement).scalar() for statement in firsts]
+        found = [self._access.connection.execute(statement).scalar() for statement in firsts]
         return min((at for at in found if at is not None), default=None)
 
     def unknown_blobs(self, refs: Sequence[str]) -> list[str]:
         """See ``Reader.unknown_blobs``."""
-        found = self._statements.known_blobs.read(self._connection, {"ids": json.dumps(list(refs))})
+        found = self._statements.known_blobs.read(self._access.connection, {"ids": json.dumps(list(refs))})
         known = {row[0] for row in found}
         return [ref for ref in refs if ref not in known]
 
     def session(self, session_id: str) -> Session | None:
         """See ``Reader.session``."""
-        row = self._connection.execute(sa.select(*SESSION_COLUMNS).where(sessions.c.id == session_id)).first()
+        row = self._access.connection.execute(sa.select(*SESSION_COLUMNS).where(sessions.c.id == session_id)).first()
         return to_session(row) if row else None
 
     def sessions(self, kind: str) -> list[Session]:
         """See ``Reader.sessions``."""
         statement = sa.select(*SESSION_COLUMNS).where(sessions.c.kind == kind).order_by(sessions.c.created_at.desc())
-        return [to_session(row) for row in self._connection.execute(statement)]
+        return [to_session(row) for row in self._access.connection.execute(statement)]
 
 
 def _filters(query: ListJobs, states: tuple[JobState, ...]) -> list[sa.ColumnElement[bool]]:

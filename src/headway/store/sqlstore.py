@@ -13,7 +13,8 @@ from sqlalchemy.engine import Engine
 from headway.model.errors import HeadwayError, StoreUnavailable
 from headway.ports.clock import Clock
 from headway.ports.signal import Signal
-from headway.ports.store import Reader, Tx
+from headway.ports.store import Reader, Ride, Tx
+from headway.store.access import Access, LookUps
 from headway.store.dialects import DialectFacts
 from headway.store.groups import GroupCommit
 from headway.store.link import Link
@@ -75,6 +76,7 @@ class SqlStore:
         self._clock = clock
         self._signal = signal
         self._translate = translate
+        self._look_ups = LookUps(readers)
         self._statements = Statements(writer.dialect, facts)
         self._link: Link | None = None
         self._sequencer: Link | None = None
@@ -99,10 +101,14 @@ class SqlStore:
         """See ``Store.write_later``."""
         self._group.write_later(work)
 
+    def stand_by(self, work: Callable[[Tx], T]) -> Ride[T]:
+        """See ``Store.stand_by``."""
+        return cast("Ride[T]", self._group.stand_by(work))
+
     def read(self, work: Callable[[Reader], T]) -> T:
         """See ``Store.read``."""
-        with self._translated(), self._readers.connect() as connection:
-            return work(SqlReader(connection, self._statements, self._clock.now))
+        with self._translated(), Access(self._readers, self._look_ups) as access:
+            return work(SqlReader(access, self._statements, self._clock.now))
 
     def number_events(self) -> int:
         """See ``Store.number_events``."""
@@ -136,6 +142,7 @@ class SqlStore:
         self._drop_link()
         if self._sequencer is not None:
             self._sequencer.drop()
+        self._look_ups.close()
         self._writer.dispose()
         self._readers.dispose()
 
@@ -164,7 +171,9 @@ class SqlStore:
         if link is not None:
             link.drop()
 
-    def _committed(self, count: int) -> None:
+    def _committed(self, tx: SqlTx, count: int) -> None:
+        if tx.made_ready:
+            self._signal.notify("work")
         # With a sequencer of its own the store only says that there is something to number.
         if count:
             self._signal.notify("unnumbered" if self.shared else "feed")

@@ -50,6 +50,11 @@ class Statements:
         self.insert_worker = insert_many(workers, dialect, facts)
         self.insert_session = insert_many(sessions, dialect, facts)
         self.get_job = prepare(sa.select(*JOB_COLUMNS).where(jobs.c.id == _p("job_id")))
+        self.get_result = prepare(
+            sa.select(jobs.c.state, jobs.c.result, jobs.c.result_blob, jobs.c.result_removed_at).where(
+                jobs.c.id == _p("job_id")
+            )
+        )
         self.find_key = prepare(
             sa.select(jobs.c.id, jobs.c.fingerprint).where(
                 jobs.c.idempotency_scope == _p("scope"), jobs.c.idempotency_key == _p("key")

@@ -54,6 +54,7 @@ class SqlTx:
         self._labels: list[tuple[Any, ...]] = []
         self._audited: list[tuple[Any, ...]] = []
         self.writes = 0
+        self.made_ready = False
 
     def now(self) -> int:
         """See ``Tx.now``."""
@@ -67,6 +68,7 @@ class SqlTx:
         self._statements.transitions.insert(self._cursor, rows)
         for row in rows:
             verb = Verb.SUBMIT if row["state"] == JobState.QUEUED else Verb.SCHEDULE
+            self.made_ready = self.made_ready or verb is Verb.SUBMIT
             self._event(row["id"], row["task"], verb, 0, 0, row["actor"], None)
             if row["labels"]:
                 self._labels += [
@@ -100,6 +102,8 @@ class SqlTx:
         if isinstance(answer, TransitionRefused):
             return answer
         moved, task = answer
+        if moved.state is JobState.QUEUED:
+            self.made_ready = True
         self._event(move.job_id, task, move.verb, moved.attempts, moved.fence, actor, move.data)
         return moved
 
@@ -176,6 +180,7 @@ class SqlTx:
     def release(self, job_id: str, fence: int) -> None:
         """See ``Tx.release``."""
         self.writes += 1
+        self.made_ready = True
         self._statements.release.change(self._cursor, {"job_id": job_id, "of_fence": fence})
 
     def add_log(self, lines: Sequence[NewLogLine]) -> None:
@@ -259,6 +264,7 @@ class SqlTx:
     def retire_worker(self, worker_id: str) -> None:
         """See ``Tx.retire_worker``."""
         self.writes += 1
+        self.made_ready = True
         self._statements.release_all.change(self._cursor, {"worker": worker_id})
         self._statements.retire_worker.change(self._cursor, {"worker": worker_id, "now": self._now})
 
@@ -266,6 +272,7 @@ class SqlTx:
         """See ``Tx.retire_silent``."""
         self.writes += 1
         gone = self._statements.retire_silent.rows(self._cursor, {"before": before, "now": self._now})
+        self.made_ready = self.made_ready or bool(gone)
         for (worker_id,) in gone:
             self._statements.release_all.change(self._cursor, {"worker": worker_id})
         return [worker_id for (worker_id,) in gone]

@@ -55,6 +55,7 @@ class Counting:
 
     def __init__(self, failures: list[Exception], topic: str | None) -> None:
         self.topic = topic
+        self.rest_seconds = 0.0
         self.failures = failures
         self.calls = 0
         self.called = threading.Event()

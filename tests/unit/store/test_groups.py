@@ -34,6 +34,7 @@ class Unit:
         self.database = database
         self.tx: Any = self
         self.writes = 0
+        self.made_ready = False
         self.pending: list[object] = []
 
     def add(self, row: object) -> object:
@@ -41,6 +42,7 @@ class Unit:
         if row in self.database.rows or row in self.pending:
             raise RetryAlone(f"{row} is there")
         self.pending.append(row)
+        self.made_ready = str(row).startswith("ready")
         return row
 
     def commit(self) -> int:
@@ -89,7 +91,7 @@ class Group:
 @pytest.fixture
 def group() -> Any:
     database, told = Database(), list[int]()
-    commit = GroupCommit(database.open, lambda error: error, told.append)
+    commit = GroupCommit(database.open, lambda error: error, lambda _, count: told.append(count))
     yield Group(database, commit, told)
     commit.close()
 
@@ -214,3 +216,102 @@ def test_many_threads_lose_nothing(group: Group) -> None:
     for name in range(8):
         mine = [row for row in group.database.rows if isinstance(row, tuple) and row[0] == name and len(row) == 2]
         assert mine == [(name, i) for i in range(200)]
+
+
+def test_a_ride_is_taken_by_the_first_commit_that_makes_a_job_ready(group: Group) -> None:
+    ride = group.commit.stand_by(lambda tx: tx.add("ride"))
+    group.commit.write(lambda tx: tx.add("other"))
+    assert group.database.rows == ["other"]
+    group.commit.write(lambda tx: tx.add("ready 1"))
+    group.commit.write(lambda tx: tx.add("ready 2"))
+    assert group.database.rows == ["other", "ready 1", "ride", "ready 2"]
+    assert ride.leave() == "ride"
+
+
+def test_who_leaves_before_is_not_taken(group: Group) -> None:
+    ride = group.commit.stand_by(lambda tx: tx.add("ride"))
+    assert ride.leave() is None
+    group.commit.write(lambda tx: tx.add("ready"))
+    assert group.database.rows == ["ready"]
+
+
+def test_one_commit_takes_one_ride(group: Group) -> None:
+    rides = [group.commit.stand_by(lambda tx, i=i: tx.add(i)) for i in range(2)]
+    group.commit.write(lambda tx: tx.add("ready"))
+    assert [ride.leave() for ride in rides] == [0, None]
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+def test_a_commit_that_fails_leaves_the_ride_where_it_was(group: Group, refused: int) -> None:
+    ride = group.commit.stand_by(lambda tx: tx.add("ride"))
+    group.database.refuse_commits = refused
+    group.commit.write(lambda tx: tx.add("ready 1"))
+    # Tried again without it: whoever submits must not pay for a neighbour.
+    assert group.database.rows == ["ready 1"]
+    group.commit.write(lambda tx: tx.add("ready 2"))
+    assert group.database.rows == ["ready 1", "ready 2", "ride"]
+    assert ride.leave() == "ride"
+
+
+def test_a_ride_that_fails_costs_the_others_nothing(group: Group) -> None:
+    def bad(tx: Any) -> None:
+        raise ValueError("a claim that the database refuses")
+
+    ride = group.commit.stand_by(bad)
+    assert group.together([_adding("ready 1"), _adding("ready 2")]) == ["ready 1", "ready 2"]
+    assert group.database.rows == ["ready 1", "ready 2"]
+    assert ride.leave() is None
+
+
+def test_who_leaves_during_the_commit_waits_for_it(group: Group) -> None:
+    aboard, go = threading.Event(), threading.Event()
+
+    def work(tx: Any) -> str:
+        aboard.set()
+        assert go.wait(20)
+        return "taken"
+
+    ride = group.commit.stand_by(work)
+    left: list[Any] = []
+    writer = threading.Thread(target=group.commit.write, args=(lambda tx: tx.add("ready"),))
+    leaver = threading.Thread(target=lambda: left.append(ride.leave()))
+    writer.start()
+    assert aboard.wait(20)
+    leaver.start()
+    wait_until(lambda: ride.leaving is not None, what="it to wait")
+    go.set()
+    writer.join(20)
+    leaver.join(20)
+    assert left == ["taken"]
+
+
+def test_riders_come_and_go_beside_many_writers(group: Group) -> None:
+    """Everybody who was told that his ride was committed finds it, once; nobody else finds his."""
+    taken: list[tuple[int, int]] = []
+    done = threading.Event()
+
+    def rider(name: int) -> None:
+        turn = 0
+        while not done.is_set():
+            turn += 1
+            ride = group.commit.stand_by(lambda tx, row=(name, turn): tx.add(row))
+            found = ride.leave()
+            if found is not None:
+                taken.append(found)
+
+    riders = [threading.Thread(target=rider, args=(name,)) for name in range(2)]
+    for thread in riders:
+        thread.start()
+    writers = [
+        threading.Thread(target=lambda n=n: [group.commit.write(_adding(f"ready {n} {i}")) for i in range(100)])
+        for n in range(4)
+    ]
+    for thread in writers:
+        thread.start()
+    for thread in writers:
+        thread.join(60)
+    done.set()
+    for thread in riders:
+        thread.join(60)
+    assert sorted(taken) == sorted(row for row in group.database.rows if isinstance(row, tuple))
+    assert len([row for row in group.database.rows if isinstance(row, str)]) == 400

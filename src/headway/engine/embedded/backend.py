@@ -178,14 +178,14 @@ class HeadwayBackend(BaseBackend):
             job = door.wait(as_request_id(waited_for), max(pause, 0.0))
             if on_interval is not None:
                 on_interval()
-            if waited_for == job_id and _ended(job):
+            if waited_for == job_id and job is not None and _ended(job):
                 break
             if deadline is not None and time.monotonic() >= deadline:
                 raise CeleryTimeout("The operation timed out.")
             if job is None:
                 # Nobody knows the id (yet): a door may answer that at once, and must not be asked in a tight loop.
                 time.sleep(max(0.0, min(pause, 0.05) - (time.monotonic() - began)))
-        meta = self.get_task_meta(job_id, cache=False)
+        meta = self._meta(job)
         result._maybe_set_cache(meta)  # noqa: SLF001 - the contract between results and backends
         return result.maybe_throw(propagate=propagate, callback=callback)
 

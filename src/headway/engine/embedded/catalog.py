@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headway.engine.embedded.sends import is_join
 from headway.model.errors import BadArguments
@@ -24,7 +25,7 @@ class AppCatalog:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._infos: dict[str, tuple[Any, TaskInfo]] = {}
-        self._signatures: dict[str, tuple[Any, inspect.Signature | None]] = {}
+        self._calls: dict[str, tuple[Any, _Call | None]] = {}
 
     def lookup(self, name: str) -> TaskInfo | None:
         """The task, or None when no task of this name is registered (or it is one that joins a chord)."""
@@ -43,9 +44,10 @@ class AppCatalog:
     def check_arguments(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Raise ``BadArguments`` if the task could not be called like that (and typing is on for it)."""
         task = self._app.tasks.get(name)
-        signature = None if task is None else self._signature(name, task)
-        if signature is None:
+        call = None if task is None else self._call(name, task)
+        if call is None or (not kwargs and call.least <= len(args) <= call.most):
             return
+        signature = call.signature
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -53,10 +55,10 @@ class AppCatalog:
                 f"{name} cannot be called with these arguments: {error}.", signature=f"{name}{signature}"
             ) from None
 
-    def _signature(self, name: str, task: Any) -> inspect.Signature | None:
-        known = self._signatures.get(name)
+    def _call(self, name: str, task: Any) -> _Call | None:
+        known = self._calls.get(name)
         if known is None or known[0] is not task:
-            known = self._signatures[name] = (task, _signature_of(task))
+            known = self._calls[name] = (task, _call_of(task))
         return known[1]
 
     def _describe(self, name: str, task: Any) -> TaskInfo:
@@ -83,11 +85,29 @@ class AppCatalog:
         return getattr(queue, "name", queue)
 
 
-def _signature_of(task: Any) -> inspect.Signature | None:
+class _Call(NamedTuple):
+    """How a task may be called; with ``least`` to ``most`` positional arguments and nothing else it certainly may."""
+
+    signature: inspect.Signature
+    least: float
+    most: float
+
+
+def _call_of(task: Any) -> _Call | None:
     if not task.typing:
         return None
     try:
-        return inspect.signature(task.run)
+        signature = inspect.signature(task.run)
     except (TypeError, ValueError):
         # A body written in C may have no signature; Celery would not check it either.
         return None
+    least = most = 0.0
+    for parameter in signature.parameters.values():
+        needed = parameter.default is inspect.Parameter.empty
+        if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+            least, most = least + needed, most + 1
+        elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            most = inf
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY and needed:
+            least = inf
+    return _Call(signature, least, most)

@@ -19,7 +19,7 @@ from headway.model.states import AttemptOutcome
 if TYPE_CHECKING:
     from headway.engine.embedded.settings import EngineSettings
     from headway.engine.embedded.spool import Spool
-    from headway.model.commands import FinishAnswer
+    from headway.model.commands import Begun, FinishAnswer
     from headway.ports.clock import Clock
     from headway.ports.jobdoor import JobDoor
 
@@ -27,10 +27,10 @@ _ENGINE_HINT = "The task is not to blame: the server's log has the whole story."
 _UNSTORED_HINT = "The task ran to its end, but what it returned or sent could not be stored."
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
-# A commit costs more than a short task. Where recent runs took less than a millisecond and every slot is busy, a slot
-# takes up to eight jobs in one commit; they wait in one deque for whichever slot is free.
-_BATCH = 8
-_SHORT_SECONDS = 0.001
+# A commit costs more than a short task. Where every slot is busy and recent runs were short, a slot takes as many jobs
+# in one commit as fill some milliseconds; they wait in one deque for whichever slot is free.
+_BATCH = 32
+_BATCH_SECONDS = 0.008
 _SMOOTHING = 0.2
 _READY_SECONDS = 0.05
 _DONE_SECONDS = 0.005
@@ -217,21 +217,34 @@ class Slots:
         try:
             with self._leader:
                 while not self.is_stopping():
-                    run = self._from_ready() or self._exchange([], 1)
+                    run = self._from_ready()
                     if run is not None:
                         return run
-                    with contextlib.suppress(StoreUnavailable):
-                        self._door.wait_for_work(self._settings.poll_seconds)
+                    run = self._await()
+                    if run is not None:
+                        return run
         finally:
             self.idle -= 1
         # A slot that stops takes what was begun and not yet run with it.
         return self._from_ready()
 
+    def _await(self) -> RunningAttempt | None:
+        # For the others that idle, too: they come to the deque next.
+        limit = max(1, self.idle)
+        begun: list[Begun] = []
+        with contextlib.suppress(StoreUnavailable):
+            begun = self._door.await_work(limit, self._settings.poll_seconds)
+        if begun:
+            return self._take_in(self._register(begun))
+        return None if self.is_stopping() else self._exchange([], limit)
+
     def _limit(self) -> int:
         """How many jobs to take: several only where they are short and every slot has work."""
         if self.is_stopping():
             return 0
-        return _BATCH if self.idle == 0 and self._mean < _SHORT_SECONDS else 1
+        if self.idle:
+            return 1
+        return max(1, min(_BATCH, int(_BATCH_SECONDS / max(self._mean, _BATCH_SECONDS / _BATCH))))
 
     def _from_ready(self) -> RunningAttempt | None:
         try:
@@ -264,12 +277,20 @@ class Slots:
         if not self.store_ok:
             self.store_ok = True
             self._log.info("engine.store_back")
-        if not begun:
-            return None
-        self._ready.extend(begun[1:])
-        if len(begun) > 1:
+        return self._take_in(begun)
+
+    def _take_in(self, runs: list[RunningAttempt]) -> RunningAttempt | None:
+        """The first of these is the caller's, the others wait for whichever slot is free."""
+        if len(runs) > 1:
+            self._ready.extend(runs[1:])
             self._on_batch()
-        return begun[0]
+        return runs[0] if runs else None
+
+    def _register(self, begun: list[Begun]) -> list[RunningAttempt]:
+        runs = [RunningAttempt(one, self._door, self._clock, self._on_report) for one in begun]
+        for run in runs:
+            self.attempts[run.key] = run
+        return runs
 
     def _tell(self, finishes: list[Finish], limit: int) -> list[RunningAttempt]:
         """Tell the door; a finish that it does not take is replaced, and the others told one by one."""
@@ -287,10 +308,7 @@ class Slots:
             return []
         for finish, answer in zip(finishes, answers, strict=True):
             self._answered(finish, answer)
-        runs = [RunningAttempt(one, self._door, self._clock, self._on_report) for one in begun]
-        for run in runs:
-            self.attempts[run.key] = run
-        return runs
+        return self._register(begun)
 
     def _tell_one(self, finish: Finish) -> None:
         run = self.attempts.get((finish.job_id, finish.fence))
