@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -119,6 +120,33 @@ def test_frozen_and_awake_again(
     proven(server, registry, [job.id for job in jobs])
 
 
+def test_frozen_for_longer_than_anybody_waits(
+    serve: Callable[..., Server], own_postgres: PostgresServer, registry: str
+) -> None:
+    """Its connections are open and nothing is refused: who asks is told so all the same, and goes on afterwards."""
+    server = serve(registry=registry, options=("--workers", "2"))
+    url = server.start()
+    with Client(url) as client:
+        job = client.submit("work.quick", [1])
+        assert client.wait(job.id, 30).state is JobState.SUCCEEDED
+        own_postgres.pause()
+        try:
+            with ThreadPoolExecutor() as pool:
+                refused = list(pool.map(lambda key: _submit(url, f"k{key}"), range(4)))
+                read = httpx.get(f"{url}/api/v1/jobs/{job.id}", timeout=40, trust_env=False)
+            for answer in (*refused, read):
+                assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable"), answer.text
+        finally:
+            own_postgres.resume()
+        again = wait_until(lambda: _accepted(url, "k1"), what="a submit to be accepted", seconds=30)
+        assert again is not None
+        assert client.wait(again, 30).state is JobState.SUCCEEDED
+        # The first one may have reached the server before it froze: then the key finds it.
+        assert _submit(url, "k1").json()["id"] == again
+    server.stop()
+    proven(server, registry, [job.id, again])
+
+
 def test_a_crash_with_finishes_in_the_spool(
     serve: Callable[..., Server], own_postgres: PostgresServer, registry: str, tmp_path: Path
 ) -> None:
@@ -150,9 +178,14 @@ def _submit(url: str, key: str) -> httpx.Response:
         f"{url}/api/v1/jobs",
         json={"task": "work.quick", "args": [1]},
         headers={"Idempotency-Key": key},
-        timeout=30,
+        timeout=40,
         trust_env=False,
     )
+
+
+def _accepted(url: str, key: str) -> str | None:
+    answer = _submit(url, key)
+    return str(answer.json()["id"]) if answer.status_code == 202 else None
 
 
 def _several_leases(client: Client, ids: list[str]) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import psycopg
 import sqlalchemy as sa
+from psycopg.abc import PQGen
 from sqlalchemy.engine import URL, Engine, make_url
 
 from headway.model.errors import InvalidRequest, JobIdTaken, StorageFull, StoreUnavailable
@@ -13,7 +18,13 @@ from headway.store.dialects import POSTGRES
 from headway.store.groups import RetryAlone
 from headway.store.sqlstore import SqlStore
 
+RV = TypeVar("RV")
+
 _READERS = 8
+# A frozen server answers nothing and refuses nothing: its kernel still acknowledges what is sent, so no timeout of TCP
+# ends the wait. Whoever waits here waits for a write of milliseconds, or for a page of a list.
+SILENCE_SECONDS = 15.0
+_LOOK_SECONDS = 0.25
 _CONNECT = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -43,7 +54,7 @@ def open_postgres(url: str, *, clock: Clock, signal: Signal) -> SqlStore:
         sa.create_engine(
             # One connection for the group commit, one for the sequencer.
             driver_url(url),
-            connect_args=_BY_KEY,
+            creator=_connects(url, _BY_KEY),
             pool_size=2,
             max_overflow=0,
             isolation_level="AUTOCOMMIT",
@@ -54,6 +65,35 @@ def open_postgres(url: str, *, clock: Clock, signal: Signal) -> SqlStore:
         signal=signal,
         translate=translate,
     )
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection that is given up when the server has said nothing for ``SILENCE_SECONDS`` to what it was asked."""
+
+    def wait(self, gen: PQGen[RV], interval: float = _LOOK_SECONDS, timeout: float | None = None) -> RV:
+        """See ``psycopg.Connection``. Raises ``OperationalError`` after the silence."""
+        return super().wait(self._heard(gen), interval, timeout)
+
+    def _heard(self, gen: PQGen[RV]) -> PQGen[RV]:
+        """The same steps, looked at: each time with nothing to read or write, the wait may be over."""
+        ends = time.monotonic() + SILENCE_SECONDS
+        try:
+            step = next(gen)
+            while True:
+                ready = yield step
+                if ready:
+                    ends = time.monotonic() + SILENCE_SECONDS
+                elif time.monotonic() > ends:
+                    self.close()
+                    raise psycopg.OperationalError(f"it has said nothing for {SILENCE_SECONDS:g} seconds")
+                step = gen.send(ready)
+        except StopIteration as stop:
+            value: RV = stop.value
+            return value
+
+
+def _connects(url: str, options: dict[str, Any]) -> Callable[[], Connection]:
+    return lambda: Connection.connect(conninfo(url), **options)
 
 
 def driver_url(url: str) -> URL:
@@ -71,7 +111,7 @@ def postgres_engine(url: str, *, read_only: bool) -> Engine:
     if read_only:
         return sa.create_engine(
             driver_url(url),
-            connect_args=_CONNECT,
+            creator=_connects(url, _CONNECT),
             pool_size=_READERS,
             max_overflow=4,
             pool_pre_ping=True,

@@ -43,9 +43,13 @@ def _gone(processes: list[psutil.Process]) -> bool:
 
 
 def _kill_children(server: PbpkServer) -> list[psutil.Process]:
-    """Kill the child of every slot; the workers that they had."""
+    """Kill the child of every slot at one moment; the workers that they had."""
     workers = server.workers
-    for child in server.processes("headway.engine.embedded.child"):
+    children = server.processes("headway.engine.embedded.child")
+    for child in children:
+        # Stopped first: none of them may begin the next attempt before its turn to be killed has come.
+        child.suspend()
+    for child in children:
         child.kill()
     return workers
 

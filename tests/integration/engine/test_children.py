@@ -41,6 +41,25 @@ def test_a_child_is_reused_and_is_another_process(make_node: Callable[..., Node]
     assert [path.stem for path in (node.folder / "children").iterdir()] == [str(pid) for pid in pids]
 
 
+@pytest.mark.parametrize("when", ["while it waits", "with the order in its pipe"])
+def test_a_warm_child_that_dies_before_it_begins_costs_no_attempt(make_node: Callable[..., Node], when: str) -> None:
+    node = make_node()
+    node.start(threads=1)
+    child = psutil.Process(value(node, node.submit("pid")))
+    if when == "while it waits":
+        child.kill()
+        job = node.submit("pid")
+    else:
+        child.suspend()
+        job = node.submit("pid")
+        # `kill` is set just before the order goes into the pipe of a process that reads nothing; either side is good.
+        held = node.engine._slots.attempts
+        wait_until(lambda: any(run.kill for run in [*held.values()]), what="the slot to turn to its child")
+        child.kill()
+    assert value(node, job) != child.pid
+    assert node.door.get(job.id).attempts == 1
+
+
 def test_a_child_can_be_replaced_after_some_attempts(make_node: Callable[..., Node]) -> None:
     node = make_node()
     node.start(threads=1, child_max_tasks=1)

@@ -149,6 +149,8 @@ class Child:
             run.started = True
             run.on_news(self._on_news)
             self._current = run
+            # From here on whatever happens to this process happened to the attempt.
+            self._wire.send("began", run.fence)
             if run.key == self._cancelled:
                 run.ask_to_stop("cancel")
             finish = tracer.run(run)

@@ -59,15 +59,15 @@ class ChildSlot:
         """Run an attempt in the child, to its end or the child's."""
         run.in_child = True
         try:
-            process = self._process
-            if process is not None and process.popen.poll() is not None:
+            was_warm = self._process is not None
+            try:
+                finish = self._hold(run)
+            except ChildFailed as failed:
+                if failed.began or not was_warm or run.stop_reason is not None:
+                    raise
                 # It died while it waited, out of memory say: that is not the next attempt's failure.
                 self._end(kill=True)
-                process = None
-            if process is None:
-                process = self._process = ChildProcess(self._settings)
-            run.kill = process.wake
-            finish = Conversation(process, run, self._door, self._clock, self._settings, self._limit(run)).hold()
+                finish = self._hold(run)
         except ChildFailed as failed:
             self._end(kill=True)
             return self._lost(run, _ended(run, failed.error))
@@ -82,10 +82,19 @@ class ChildSlot:
             raise
         finally:
             run.kill = None
-        process.done += 1
-        if self._settings.child_max_tasks and process.done >= self._settings.child_max_tasks:
-            self._end(kill=False)
+        process = self._process
+        if process is not None:
+            process.done += 1
+            if self._settings.child_max_tasks and process.done >= self._settings.child_max_tasks:
+                self._end(kill=False)
         return finish
+
+    def _hold(self, run: RunningAttempt) -> Finish:
+        process = self._process
+        if process is None:
+            process = self._process = ChildProcess(self._settings)
+        run.kill = process.wake
+        return Conversation(process, run, self._door, self._clock, self._settings, self._limit(run)).hold()
 
     def close(self) -> None:
         """End the child, kindly first."""

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from headway.engine.embedded.spool import read_finish, read_submit
 from headway.engine.embedded.wire import error_to_wire, to_wire
@@ -32,11 +32,17 @@ _LONGEST_WAIT_SECONDS = 3600.0
 
 
 class ChildFailed(Exception):
-    """A child ended an attempt by ending itself, or was ended; ``error`` says how."""
+    """A child ended an attempt by ending itself, or was ended.
 
-    def __init__(self, error: ErrorInfo) -> None:
+    Attributes:
+        error: how.
+        began: whether it had begun the attempt.
+    """
+
+    def __init__(self, error: ErrorInfo, *, began: bool = True) -> None:
         super().__init__(error.message)
         self.error = error
+        self.began = began
 
 
 class Conversation:
@@ -58,12 +64,16 @@ class Conversation:
         self._settings = settings
         self._limit_mb = limit_mb
         self._told = False
+        self._began = False
         self._finish: Finish | None = None
         self._broken: ErrorInfo | None = None
 
     def hold(self) -> Finish:
         """Until the attempt's end. Raises ``ChildFailed`` when the child ended without reporting it."""
-        self._process.wire.send("run", asdict(self._run.begun))
+        try:
+            self._process.wire.send("run", asdict(self._run.begun))
+        except OSError:
+            self._fail()
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.wire, selectors.EVENT_READ, "wire")
             selector.register(self._process.wake_end, selectors.EVENT_READ, "wake")
@@ -130,6 +140,8 @@ class Conversation:
         match frame:
             case ["ready", _]:
                 self._process.ready = True
+            case ["began", fence] if fence == run.fence:
+                self._began = True
             case ["broken", code, message, hint]:
                 self._broken = ErrorInfo(code=code, message=message, hint=hint or None)
             case ["progress", fence, done, total, message] if fence == run.fence:
@@ -175,17 +187,19 @@ class Conversation:
                 return getattr(door, verb)(job_id)
         raise HeadwayError(f"A child asked for {verb!r}, which no task may do.")
 
-    def _fail(self) -> None:
+    def _fail(self) -> NoReturn:
         """The pipe ended without a finish: the process is ending or gone."""
         try:
             code = self._process.popen.wait(_EXIT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.popen.wait()
-        self._drain()
+        if self._began or not self._process.ready:
+            # What a warm child said while it waited is not this job's.
+            self._drain()
         if self._broken is not None:
             raise ChildFailed(self._broken)
-        raise ChildFailed(_exit_error(code, ready=self._process.ready))
+        raise ChildFailed(_exit_error(code, ready=self._process.ready), began=self._began)
 
     def _drain(self) -> None:
         for stream, lines in self._process.outputs.items():
