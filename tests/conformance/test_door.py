@@ -505,6 +505,22 @@ def test_work_that_comes_between_the_look_and_the_wait_is_not_missed(house: Hous
     assert door.await_work(1, 0.01) == []
 
 
+def test_a_finish_takes_the_next_job_also_where_the_queue_was_known_to_be_empty(house: House) -> None:
+    door = house.door("w")
+    first = house.submit()
+    begun = begin_one(door)
+    assert door.begin(1) == []
+    then = Finish(first.id, begun.fence, Out.SUCCEEDED, sends=(SubmitJob("app.next"),), begun=begun)
+    _, taken = door.finish_and_begin([then], 1)
+    assert [one.task for one in taken] == ["app.next"]
+    # Again empty, and known: what comes from outside is seen all the same.
+    assert door.begin(1) == []
+    second = house.submit()
+    _, taken = door.finish_and_begin([Finish(taken[0].job_id, 1, Out.SUCCEEDED, begun=taken[0])], 1)
+    assert [one.job_id for one in taken] == [second.id]
+    assert door.finish_and_begin([Finish(second.id, 1, Out.SUCCEEDED, begun=taken[0])], 1)[1] == []
+
+
 @pytest.mark.parametrize("limit", [1, 3])
 def test_who_awaits_work_is_given_it_in_the_commit_that_queues_it(house: House, limit: int) -> None:
     door = house.door("w")
@@ -522,7 +538,8 @@ def test_who_awaits_work_is_given_it_in_the_commit_that_queues_it(house: House, 
     assert door.finish(Finish(first.id, 1, AttemptOutcome.SUCCEEDED, begun=given[0])).state is JobState.SUCCEEDED
     house.store.number_events()
     assert [event.verb for event in read_events(house.ctx, 0, 10, first.id)] == ["submit", "begin", "succeed"]
-    # What was given is known: with fewer than asked for the queue is empty, with as many there may be more.
+    # The queue is known to be empty now: the next one is waited for, whether it came meanwhile or comes later.
+    assert door.await_work(limit, 0.01) == []
     second = house.submit()
     assert door.await_work(limit, 30) == []
     begin_one(door)

@@ -90,7 +90,12 @@ class Tx(Protocol):
 
     Nothing is visible before the commit; events and audit rows are part of it. Only the service calls these;
     decisions are the service's.
+
+    Attributes:
+        made_ready: whether it has made a job ready to begin.
     """
+
+    made_ready: bool
 
     def now(self) -> int:
         """The store's time, UTC microseconds: the database's own where it has one."""
@@ -121,6 +126,10 @@ class Tx(Protocol):
 
     def claim(self, worker_id: str, limit: int, actor: str) -> list[Begun]:
         """Begin at most ``limit`` queued, due, not held jobs: by priority, then first in first out."""
+        ...
+
+    def any_ready(self) -> bool:
+        """Whether ``claim`` might begin a further job."""
         ...
 
     def end_attempts(self, ended: Sequence[EndedAttempt]) -> None:

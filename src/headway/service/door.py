@@ -45,14 +45,17 @@ class StoreJobDoor:
         ctx, signal = self._ctx, self._services.signal
         # Before the claim looks at the queue: what is queued after this moment ends await_work.
         ticket = signal.ticket("work")
+        known_empty = self._drained == ticket
         refs = [self._claim_check(finish) for finish in finishes]
 
-        def work(tx: Tx) -> tuple[list[FinishAnswer], list[Begun]]:
+        def work(tx: Tx) -> tuple[list[FinishAnswer], list[Begun], bool]:
             answers = finish_all(ctx, tx, finishes, refs, self._worker_id) if finishes else []
-            return answers, tx.claim(self._worker_id, limit, ctx.actor.name) if limit > 0 else []
+            looks = limit > 0 and not (finishes and known_empty and not tx.made_ready)
+            begun = tx.claim(self._worker_id, limit, ctx.actor.name) if looks else []
+            return answers, begun, looks
 
-        answers, begun = self._services.store.write(work)
-        if limit > 0:
+        answers, begun, looked = self._services.store.write(work)
+        if looked:
             # Fewer than asked for: the queue is empty until somebody says otherwise, and nobody need look again.
             self._drained = ticket if len(begun) < limit else None
         topics: set[str] = set()
@@ -134,8 +137,10 @@ class StoreJobDoor:
         if drained is None:
             return []
 
-        def work(tx: Tx) -> tuple[int, list[Begun]]:
-            return signal.ticket("work"), tx.claim(self._worker_id, limit, self._ctx.actor.name)
+        def work(tx: Tx) -> tuple[int | None, list[Begun]]:
+            ticket, begun = signal.ticket("work"), tx.claim(self._worker_id, limit, self._ctx.actor.name)
+            # The commit itself says "work" once more: nothing that this claim has not seen.
+            return (ticket + 1 if len(begun) < limit or not tx.any_ready() else None), begun
 
         ride = self._services.store.stand_by(work)
         try:
@@ -144,9 +149,7 @@ class StoreJobDoor:
             taken = ride.leave()
         if taken is None:
             return []
-        ticket, begun = taken
-        # The commit itself says "work" once: nothing that this claim has not seen.
-        self._drained = ticket + 1 if len(begun) < limit else None
+        self._drained, begun = taken
         return begun
 
     def _claim_check(self, finish: Finish) -> str | None:

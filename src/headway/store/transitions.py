@@ -77,6 +77,7 @@ class Transitions:
         self._dialect = dialect
         self._insert = insert_many(jobs, dialect, facts)
         self._facts = facts
+        self._any_ready = Prepared(_ready(1), dialect)
         self._claims: dict[int, Prepared] = {}
         self._moves: dict[_Shape, Prepared] = {}
         self._many: dict[tuple[_Shape, int], Prepared] = {}
@@ -139,6 +140,10 @@ class Transitions:
             statement = self._many[shape, size] = Prepared(_move_statement(*shape, size=size), self._dialect)
         rows = [[move.job_id, move.fence, *(move.changes[name] for name in shape.changed)] for move in moves]
         return statement.rows(cursor, {"rows": json.dumps(rows), "now": now})
+
+    def any_ready(self, cursor: Cursor, now: int) -> bool:
+        """Whether a job waits that may begin."""
+        return bool(self._any_ready.rows(cursor, {"now": now}))
 
     def claim(self, cursor: Cursor, worker_id: str, limit: int, now: int) -> list[Claimed]:
         """Begin queued jobs, each under a new fence: by priority, then first in first out."""
@@ -227,16 +232,23 @@ def _move_statement(
     return statement.returning(jobs.c.id, jobs.c.fence, jobs.c.attempts, task)
 
 
-def _claim_statement(facts: DialectFacts, limit: int) -> sa.UpdateBase:
-    row = BY_VERB[Verb.BEGIN]
-    now = sa.bindparam("now", type_=sa.BigInteger)
-    ready = (
+_NOW = sa.bindparam("now", type_=sa.BigInteger)
+
+
+def _ready(limit: int) -> sa.Select[Any]:
+    """Ids of the first jobs that may begin."""
+    return (
         sa.select(jobs.c.id)
-        .where(_state_in(row.from_states), jobs.c.held_by.is_(None))
-        .where(sa.or_(jobs.c.expires_at.is_(None), jobs.c.expires_at > now))
+        .where(_state_in(BY_VERB[Verb.BEGIN].from_states), jobs.c.held_by.is_(None))
+        .where(sa.or_(jobs.c.expires_at.is_(None), jobs.c.expires_at > _NOW))
         .order_by(jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
         .limit(sa.literal_column(str(int(limit))))
     )
+
+
+def _claim_statement(facts: DialectFacts, limit: int) -> sa.UpdateBase:
+    row = BY_VERB[Verb.BEGIN]
+    now, ready = _NOW, _ready(limit)
     if facts.skip_locked:
         ready = ready.with_for_update(skip_locked=True)
     nothing = sa.null()

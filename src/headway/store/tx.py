@@ -122,6 +122,10 @@ class SqlTx:
             begun.append(to_begun(row, now))
         return begun
 
+    def any_ready(self) -> bool:
+        """See ``Tx.any_ready``."""
+        return self._statements.transitions.any_ready(self._cursor, self._now)
+
     def end_attempts(self, ended: Sequence[EndedAttempt]) -> None:
         """See ``Tx.end_attempts``."""
         self.writes += 1
