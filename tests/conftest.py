@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,9 @@ def pytest_configure(config: pytest.Config) -> None:
         scrubbed = name.startswith(SCRUBBED_PREFIXES) or name in SCRUBBED_NAMES
         if scrubbed and not name.startswith(KEPT_PREFIX):
             del os.environ[name]
+    # A shell starts what runs in its background deaf to Ctrl-C, and everything started from here would be, too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # ~/.config/headway is read for settings; matplotlib's font cache, minutes of work on a slow disk, stays.
     os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
     home = tempfile.TemporaryDirectory(prefix="headway-home-")
