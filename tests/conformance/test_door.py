@@ -27,6 +27,7 @@ from headway.service import (
 )
 from headway.service.upkeep import retire_worker
 from headway.store.sqlstore import SqlStore
+from headway.store.tx import SqlTx
 from headway.testing import check_invariants
 from tests.conformance.conftest import Database, House, begin_one, build_house, succeed
 from tests.waiting import wait_until
@@ -498,11 +499,11 @@ def test_work_that_comes_between_the_look_and_the_wait_is_not_missed(house: Hous
     assert door.begin(1) == []
     house.submit()
     began = time.monotonic()
-    assert door.await_work(1, 30) == []
+    assert door.await_work(lambda: 1, 30) == []
     assert time.monotonic() - began < 15
     begin_one(door)
     assert door.begin(1) == []
-    assert door.await_work(1, 0.01) == []
+    assert door.await_work(lambda: 1, 0.01) == []
 
 
 def test_a_finish_takes_the_next_job_also_where_the_queue_was_known_to_be_empty(house: House) -> None:
@@ -521,12 +522,47 @@ def test_a_finish_takes_the_next_job_also_where_the_queue_was_known_to_be_empty(
     assert door.finish_and_begin([Finish(second.id, 1, Out.SUCCEEDED, begun=taken[0])], 1)[1] == []
 
 
+def test_who_wants_nothing_any_more_by_then_is_given_nothing(house: House) -> None:
+    door = house.door("w")
+    assert door.begin(1) == []
+    wanted = [3]
+    given: list[Begun] = []
+    waiter = threading.Thread(target=lambda: given.extend(door.await_work(lambda: wanted[0], 30)))
+    waiter.start()
+    wait_until(lambda: house.store._group._standing_by, what="somebody to stand by")
+    wanted[0] = 0
+    job = house.submit()
+    waiter.join(30)
+    assert given == []
+    assert get_job(house.ctx, job.id).state is JobState.QUEUED
+
+
+def test_a_finish_asks_an_empty_queue_only_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    door = house.door("w")
+    asked: list[int] = []
+    claim = SqlTx.claim
+
+    def counted(tx: SqlTx, worker: str, limit: int, actor: str) -> list[Begun]:
+        asked.append(limit)
+        return claim(tx, worker, limit, actor)
+
+    monkeypatch.setattr(SqlTx, "claim", counted)
+    house.submit()
+    (begun,) = door.begin(2)
+    assert door.finish_and_begin([Finish(begun.job_id, 1, Out.SUCCEEDED, begun=begun)], 1)[1] == []
+    assert asked == [2]
+    house.submit()
+    (begun,) = door.begin(1)
+    assert door.finish_and_begin([Finish(begun.job_id, 1, Out.SUCCEEDED, begun=begun)], 1)[1] == []
+    assert asked == [2, 1, 1]
+
+
 @pytest.mark.parametrize("limit", [1, 3])
 def test_who_awaits_work_is_given_it_in_the_commit_that_queues_it(house: House, limit: int) -> None:
     door = house.door("w")
     assert door.begin(1) == []
     given: list[Begun] = []
-    waiter = threading.Thread(target=lambda: given.extend(door.await_work(limit, 30)))
+    waiter = threading.Thread(target=lambda: given.extend(door.await_work(lambda: limit, 30)))
     waiter.start()
     wait_until(lambda: house.store._group._standing_by, what="somebody to stand by")
     first = house.submit()
@@ -539,8 +575,8 @@ def test_who_awaits_work_is_given_it_in_the_commit_that_queues_it(house: House, 
     house.store.number_events()
     assert [event.verb for event in read_events(house.ctx, 0, 10, first.id)] == ["submit", "begin", "succeed"]
     # The queue is known to be empty now: the next one is waited for, whether it came meanwhile or comes later.
-    assert door.await_work(limit, 0.01) == []
+    assert door.await_work(lambda: limit, 0.01) == []
     second = house.submit()
-    assert door.await_work(limit, 30) == []
+    assert door.await_work(lambda: limit, 30) == []
     begin_one(door)
     assert get_job(house.ctx, second.id).state is JobState.RUNNING

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from headway.model.commands import BeatAnswer, BeatReport, Begun, Finish, FinishAnswer, NewLogLine, SubmitJob
@@ -71,8 +71,10 @@ class JobDoor(Protocol):
         """Block until the job is terminal (woken by signal) or ``timeout`` seconds went by; the job as it is then."""
         ...
 
-    def await_work(self, limit: int, timeout: float) -> list[Begun]:
+    def await_work(self, limit: Callable[[], int], timeout: float) -> list[Begun]:
         """Block until the queue may hold a job, or ``timeout`` seconds went by.
+
+        ``limit`` is asked at the moment of the claim: an engine that drains wants none by then.
 
         Returns at once when the last claim was given all that it asked for (or there was none).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from headway.model.commands import BeatAnswer, BeatReport, Begun, Finish, FinishAnswer, NewLogLine, SubmitJob
 from headway.model.errors import JobHasNoResult, JobNotFound, ResultNotReady
@@ -131,16 +131,19 @@ class StoreJobDoor:
                     return job
                 signal.wait(topic, ticket, left)
 
-    def await_work(self, limit: int, timeout: float) -> list[Begun]:
+    def await_work(self, limit: Callable[[], int], timeout: float) -> list[Begun]:
         """See ``JobDoor.await_work``."""
         signal, drained = self._services.signal, self._drained
         if drained is None:
             return []
 
         def work(tx: Tx) -> tuple[int | None, list[Begun]]:
-            ticket, begun = signal.ticket("work"), tx.claim(self._worker_id, limit, self._ctx.actor.name)
+            ticket, wanted = signal.ticket("work"), limit()
+            if wanted <= 0:
+                return None, []
+            begun = tx.claim(self._worker_id, wanted, self._ctx.actor.name)
             # The commit itself says "work" once more: nothing that this claim has not seen.
-            return (ticket + 1 if len(begun) < limit or not tx.any_ready() else None), begun
+            return (ticket + 1 if len(begun) < wanted or not tx.any_ready() else None), begun
 
         ride = self._services.store.stand_by(work)
         try:

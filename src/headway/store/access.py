@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
-from headway.model.errors import HeadwayError
+from headway.model.errors import HeadwayError, StoreUnavailable
 from headway.store.prepared import Prepared
 
-_KEPT = 4
+_WAIT_SECONDS = 10.0
 
 
 class LookUps:
-    """Idle driver connections. Taking one costs a hundredth of what a pool with all its events costs.
+    """Driver connections for prepared reads. Taking one costs a hundredth of what a pool with all its events costs.
 
     Args:
         engine: opens them.
+        bound: how many there may be at once; whoever comes then waits.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, bound: int) -> None:
         self._engine = engine
         self._idle: deque[PoolProxiedConnection] = deque()
+        self._places = threading.BoundedSemaphore(bound)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Room for one connection. Raises ``StoreUnavailable`` when all are in use for too long."""
+        if not self._places.acquire(timeout=_WAIT_SECONDS):
+            raise StoreUnavailable(f"no connection to the database became free within {_WAIT_SECONDS:g} seconds")
+        try:
+            yield
+        finally:
+            self._places.release()
 
     def take(self) -> tuple[PoolProxiedConnection, bool]:
         """One, and whether it was idle before. Raises what the driver raises."""
@@ -39,20 +53,22 @@ class LookUps:
 
     def give_back(self, connection: PoolProxiedConnection) -> None:
         """For the next look-up."""
-        if len(self._idle) < _KEPT:
-            self._idle.append(connection)
-        else:
-            self.drop(connection)
+        self._idle.append(connection)
 
     def drop(self, connection: PoolProxiedConnection) -> None:
-        """Throw it away; never raises."""
+        """Throw it away, and never raise."""
+        # The driver's own close: the pool would first roll back, on a connection that may be gone.
         with suppress(Exception):
-            connection.close()
+            driver: Any = connection.dbapi_connection
+            driver.close()
+        with suppress(Exception):
+            connection.invalidate()
 
-    def close(self) -> None:
-        """Close those that are idle."""
+    def drop_idle(self) -> None:
+        """Throw away those that nobody uses: where one was lost, the others were too."""
         while self._idle:
-            self.drop(self._idle.pop())
+            with suppress(IndexError):
+                self.drop(self._idle.pop())
 
 
 class Access:
@@ -68,6 +84,7 @@ class Access:
         self._look_ups = look_ups
         self._connection: Connection | None = None
         self._plain: PoolProxiedConnection | None = None
+        self._stack = ExitStack()
 
     @property
     def connection(self) -> Connection:
@@ -77,19 +94,32 @@ class Access:
         return self._connection
 
     def rows(self, statement: Prepared, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        """What a prepared statement returns; asked anew where its connection may have been lost while it was idle."""
+        """What a prepared statement returns; asked once more where its connection may have been lost while it was idle."""
         was_idle = False
-        while True:
-            if self._plain is None:
-                self._plain, was_idle = self._look_ups.take()
-            try:
-                cursor: Any = self._plain.cursor()
-                return statement.rows(cursor, parameters)
-            except Exception:
-                self._look_ups.drop(self._plain)
-                self._plain = None
-                if not was_idle:
-                    raise
+        if self._plain is None:
+            self._stack.enter_context(self._look_ups.place())
+            self._plain, was_idle = self._look_ups.take()
+        try:
+            return self._ask(self._plain, statement, parameters)
+        except Exception:
+            self._drop_plain()
+            if not was_idle:
+                raise
+        self._look_ups.drop_idle()
+        self._plain, _ = self._look_ups.take()
+        return self._ask(self._plain, statement, parameters)
+
+    @staticmethod
+    def _ask(
+        connection: PoolProxiedConnection, statement: Prepared, parameters: dict[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        cursor: Any = connection.cursor()
+        return statement.rows(cursor, parameters)
+
+    def _drop_plain(self) -> None:
+        if self._plain is not None:
+            self._look_ups.drop(self._plain)
+            self._plain = None
 
     def __enter__(self) -> Self:
         return self
@@ -103,4 +133,5 @@ class Access:
             if error is None or isinstance(error, HeadwayError):
                 self._look_ups.give_back(self._plain)
             else:
-                self._look_ups.drop(self._plain)
+                self._drop_plain()
+        self._stack.close()

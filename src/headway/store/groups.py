@@ -241,9 +241,12 @@ class GroupCommit:
     def _run_group(self, group: Sequence[_Item]) -> None:
         if len(group) > 1 and self._try_together(group):
             return
+        away: HeadwayError | None = None
         for item in group:
-            item.error = item.result = None
-            self._run_alone(item)
+            item.result, item.error = None, away
+            if away is None:
+                # Once the database is away, each would wait for it anew.
+                away = self._run_alone(item)
 
     def _try_together(self, group: Sequence[_Item]) -> bool:
         try:
@@ -277,13 +280,14 @@ class GroupCommit:
                 item.error = gone
         return True
 
-    def _run_alone(self, item: _Item) -> None:
+    def _run_alone(self, item: _Item) -> HeadwayError | None:
+        """Run one work by itself; the error if no transaction could be opened."""
         for turn in range(_TRIES_ALONE):
             try:
                 unit = self._open_unit()
             except HeadwayError as error:
                 item.error = error
-                return
+                return error
             try:
                 item.result = item.work(unit.tx)
                 self._commit(unit, takes_along=turn == 0)
@@ -296,9 +300,10 @@ class GroupCommit:
                     refused = f"the database refused the transaction {turn + 1} times: {error}"
                     item.error = item.error.at_last or StoreUnavailable(refused)
                     continue
-                return
+                return None
             item.error = None
-            return
+            return None
+        return None
 
     def _commit(self, unit: Unit, *, takes_along: bool) -> None:
         if takes_along and unit.tx.made_ready:

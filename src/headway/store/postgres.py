@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
 from psycopg.abc import PQGen
+from psycopg.conninfo import make_conninfo
 from sqlalchemy.engine import URL, Engine, make_url
 
 from headway.model.errors import InvalidRequest, JobIdTaken, StorageFull, StoreUnavailable
@@ -22,9 +23,10 @@ RV = TypeVar("RV")
 
 _READERS = 8
 # A frozen server answers nothing and refuses nothing: its kernel still acknowledges what is sent, so no timeout of TCP
-# ends the wait. Whoever waits here waits for a write of milliseconds, or for a page of a list.
-SILENCE_SECONDS = 15.0
+# ends the wait. After this silence another connection is asked for; a server that is only slow accepts it.
+SILENCE_SECONDS = 5.0
 _LOOK_SECONDS = 0.25
+_REACH_SECONDS = 5
 _CONNECT = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -54,7 +56,7 @@ def open_postgres(url: str, *, clock: Clock, signal: Signal) -> SqlStore:
         sa.create_engine(
             # One connection for the group commit, one for the sequencer.
             driver_url(url),
-            creator=_connects(url, _BY_KEY),
+            creator=Connection.opener(url, _BY_KEY),
             pool_size=2,
             max_overflow=0,
             isolation_level="AUTOCOMMIT",
@@ -68,11 +70,28 @@ def open_postgres(url: str, *, clock: Clock, signal: Signal) -> SqlStore:
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that is given up when the server has said nothing for ``SILENCE_SECONDS`` to what it was asked."""
+    """A connection that is given up when the server neither answers it nor accepts another one."""
 
-    def wait(self, gen: PQGen[RV], interval: float = _LOOK_SECONDS, timeout: float | None = None) -> RV:
-        """See ``psycopg.Connection``. Raises ``OperationalError`` after the silence."""
-        return super().wait(self._heard(gen), interval, timeout)
+    _reach: Callable[[], object] | None = None
+
+    @classmethod
+    def opener(cls, url: str, options: Mapping[str, Any]) -> Callable[[], Connection]:
+        """What opens one: for SQLAlchemy's pools."""
+        text = conninfo(url)
+
+        def reach() -> None:
+            psycopg.connect(text, **{**options, "connect_timeout": _REACH_SECONDS}).close()
+
+        def open_() -> Connection:
+            connection = cls.connect(text, **options)
+            connection._reach = reach  # noqa: SLF001 its own
+            return connection
+
+        return open_
+
+    def wait(self, gen: PQGen[RV], interval: float = _LOOK_SECONDS, *more: Any, **options: Any) -> RV:
+        """See ``psycopg.Connection``. Raises ``OperationalError`` when the server is as good as gone."""
+        return super().wait(self._heard(gen), interval, *more, **options)
 
     def _heard(self, gen: PQGen[RV]) -> PQGen[RV]:
         """The same steps, looked at: each time with nothing to read or write, the wait may be over."""
@@ -81,19 +100,28 @@ class Connection(psycopg.Connection[Any]):
             step = next(gen)
             while True:
                 ready = yield step
-                if ready:
+                if not ready and time.monotonic() > ends:
+                    self._ask_another()
+                if ready or time.monotonic() > ends:
                     ends = time.monotonic() + SILENCE_SECONDS
-                elif time.monotonic() > ends:
-                    self.close()
-                    raise psycopg.OperationalError(f"it has said nothing for {SILENCE_SECONDS:g} seconds")
                 step = gen.send(ready)
         except StopIteration as stop:
             value: RV = stop.value
             return value
 
-
-def _connects(url: str, options: dict[str, Any]) -> Callable[[], Connection]:
-    return lambda: Connection.connect(conninfo(url), **options)
+    def _ask_another(self) -> None:
+        if self._reach is None:
+            return
+        try:
+            self._reach()
+        except psycopg.errors.ConnectionTimeout:
+            self.close()
+            raise psycopg.OperationalError(
+                f"it has said nothing for {SILENCE_SECONDS:g} seconds, and accepts no other connection"
+            ) from None
+        except psycopg.Error:
+            # Refused (too many connections, say) is an answer: the server lives.
+            return
 
 
 def driver_url(url: str) -> URL:
@@ -102,8 +130,10 @@ def driver_url(url: str) -> URL:
 
 
 def conninfo(url: str) -> str:
-    """The URL as the driver itself takes it."""
-    return driver_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    """The URL as libpq takes it. Not as a URL: SQLAlchemy writes a space in a password in a way that libpq refuses."""
+    given = driver_url(url)
+    _, options = given.get_dialect()().create_connect_args(given)
+    return make_conninfo("", **options)
 
 
 def postgres_engine(url: str, *, read_only: bool) -> Engine:
@@ -111,7 +141,7 @@ def postgres_engine(url: str, *, read_only: bool) -> Engine:
     if read_only:
         return sa.create_engine(
             driver_url(url),
-            creator=_connects(url, _CONNECT),
+            creator=Connection.opener(url, _CONNECT),
             pool_size=_READERS,
             max_overflow=4,
             pool_pre_ping=True,

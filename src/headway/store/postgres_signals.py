@@ -53,6 +53,7 @@ class PostgresSignal(LocalSignal):
         super().__init__()
         self._conninfo = conninfo
         self._pending: set[str] = set()
+        self._sender = 0
         self._send = threading.Event()
         self._closed = threading.Event()
         self._threads = [
@@ -94,10 +95,14 @@ class PostgresSignal(LocalSignal):
         connection.execute(f"LISTEN {_CHANNEL}")
         while not self._closed.is_set():
             for note in connection.notifies(timeout=1.0):
+                if note.pid == self._sender:
+                    # Its own words, heard here when they were said: they would be one more look at the queue.
+                    continue
                 for topic in note.payload.split(","):
                     super().notify(topic)
 
     def _sending(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+        self._sender = connection.info.backend_pid
         while not self._closed.is_set():
             self._send.wait()
             self._send.clear()

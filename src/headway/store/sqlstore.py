@@ -25,6 +25,8 @@ from headway.store.tx import SqlTx
 
 T = TypeVar("T")
 
+_LOOK_UPS = 8
+
 
 class SqlUnit:
     """One transaction on the writer's connection."""
@@ -76,7 +78,7 @@ class SqlStore:
         self._clock = clock
         self._signal = signal
         self._translate = translate
-        self._look_ups = LookUps(readers)
+        self._look_ups = LookUps(readers, _LOOK_UPS)
         self._statements = Statements(writer.dialect, facts)
         self._link: Link | None = None
         self._sequencer: Link | None = None
@@ -142,7 +144,7 @@ class SqlStore:
         self._drop_link()
         if self._sequencer is not None:
             self._sequencer.drop()
-        self._look_ups.close()
+        self._look_ups.drop_idle()
         self._writer.dispose()
         self._readers.dispose()
 

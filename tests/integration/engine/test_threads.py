@@ -328,3 +328,11 @@ def test_a_task_that_never_ends_trying_is_bounded(make_node: Callable[..., Node]
     job = node.submit("boom", max_retries=50)
     assert node.ended(job.id).state is JobState.FAILED
     assert len(node.outcomes(job.id)) == 3
+
+
+def test_nothing_begins_once_the_engine_drains(node: Node) -> None:
+    wait_until(lambda: node.store._group._standing_by, what="an idle slot to stand by")
+    node.engine._slots.stop_beginning()
+    job = node.submit("add", 1, 2)
+    assert node.engine.drain(10)
+    assert node.door.get(job.id).state is JobState.QUEUED

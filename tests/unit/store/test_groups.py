@@ -285,6 +285,52 @@ def test_who_leaves_during_the_commit_waits_for_it(group: Group) -> None:
     assert left == ["taken"]
 
 
+def test_who_leaves_while_the_commit_fails_is_let_go(group: Group) -> None:
+    aboard, go = threading.Event(), threading.Event()
+
+    def work(tx: Any) -> str:
+        aboard.set()
+        assert go.wait(20)
+        return "taken"
+
+    ride = group.commit.stand_by(work)
+    group.database.refuse_commits = 1
+    left: list[Any] = []
+    writer = threading.Thread(target=group.commit.write, args=(lambda tx: tx.add("ready"),))
+    leaver = threading.Thread(target=lambda: left.append(ride.leave()), daemon=True)
+    writer.start()
+    assert aboard.wait(20)
+    leaver.start()
+    wait_until(lambda: ride.leaving is not None, what="it to wait")
+    go.set()
+    writer.join(20)
+    leaver.join(20)
+    assert left == [None]
+    assert group.database.rows == ["ready"]
+    assert not group.commit._standing_by
+
+
+def test_a_database_that_goes_away_is_waited_for_once(group: Group) -> None:
+    """A group that fails is tried one by one; the first that finds nobody there answers for the others."""
+    opened: list[int] = []
+    original = group.database.open
+
+    def open_unit() -> Unit:
+        opened.append(1)
+        return original()
+
+    group.commit._open_unit = open_unit
+
+    def fails_and_goes(tx: Any) -> None:
+        group.database.away = True
+        raise RetryAlone("the connection is gone")
+
+    answers = group.together([_adding("a"), fails_and_goes, _adding("b")])
+    assert all(isinstance(answer, StoreUnavailable) for answer in answers)
+    # The leader's own, the group's, and one more.
+    assert len(opened) == 2 + 1
+
+
 def test_riders_come_and_go_beside_many_writers(group: Group) -> None:
     """Everybody who was told that his ride was committed finds it, once; nobody else finds his."""
     taken: list[tuple[int, int]] = []

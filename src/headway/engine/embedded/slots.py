@@ -229,14 +229,17 @@ class Slots:
         return self._from_ready()
 
     def _await(self) -> RunningAttempt | None:
-        # For the others that idle, too: they come to the deque next.
-        limit = max(1, self.idle)
         begun: list[Begun] = []
         with contextlib.suppress(StoreUnavailable):
-            begun = self._door.await_work(limit, self._settings.poll_seconds)
+            begun = self._door.await_work(self._idle_limit, self._settings.poll_seconds)
         if begun:
             return self._take_in(self._register(begun))
-        return None if self.is_stopping() else self._exchange([], limit)
+        limit = self._idle_limit()
+        return self._exchange([], limit) if limit else None
+
+    def _idle_limit(self) -> int:
+        # For the others that idle, too: they come to the deque next.
+        return 0 if self.is_stopping() else max(1, self.idle)
 
     def _limit(self) -> int:
         """How many jobs to take: several only where they are short and every slot has work."""

@@ -1,7 +1,7 @@
 """What parent and child say to each other: frames of JSON with a length before each, never pickles.
 
 A frame is a list whose first item names it. From the parent: ``run``, ``reply``, ``cancel``. From the child:
-``ready``, ``broken``, ``finish``, ``progress``, ``state``, ``log`` and ``request``.
+``ready``, ``broken``, ``began``, ``finish``, ``progress``, ``state``, ``log`` and ``request``.
 """
 
 from __future__ import annotations
