@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import signal
 import threading
@@ -145,9 +146,11 @@ def _streams_end_on_signal(tailer: FeedTailer) -> Iterator[None]:
         yield
         return
     before: dict[signal.Signals, Any] = {}
+    loop = asyncio.get_running_loop()
 
     def end(number: int, frame: FrameType | None) -> None:
-        tailer.close()
+        # Never here: a handler interrupts this very thread wherever it is, holding a lock that it would wait for.
+        loop.call_soon_threadsafe(tailer.close)
         handler = before.get(signal.Signals(number))
         if callable(handler):
             handler(number, frame)
