@@ -263,7 +263,10 @@ def test_a_ride_that_fails_costs_the_others_nothing(group: Group) -> None:
     assert ride.leave() is None
 
 
-def test_who_leaves_during_the_commit_waits_for_it(group: Group) -> None:
+@pytest.mark.parametrize(("refused", "told", "rows"), [(0, "taken", ["ready"]), (1, None, ["ready"])])
+def test_who_leaves_during_the_commit_waits_for_how_it_ends(
+    group: Group, refused: int, told: str | None, rows: list[str]
+) -> None:
     aboard, go = threading.Event(), threading.Event()
 
     def work(tx: Any) -> str:
@@ -272,29 +275,7 @@ def test_who_leaves_during_the_commit_waits_for_it(group: Group) -> None:
         return "taken"
 
     ride = group.commit.stand_by(work)
-    left: list[Any] = []
-    writer = threading.Thread(target=group.commit.write, args=(lambda tx: tx.add("ready"),))
-    leaver = threading.Thread(target=lambda: left.append(ride.leave()))
-    writer.start()
-    assert aboard.wait(20)
-    leaver.start()
-    wait_until(lambda: ride.leaving is not None, what="it to wait")
-    go.set()
-    writer.join(20)
-    leaver.join(20)
-    assert left == ["taken"]
-
-
-def test_who_leaves_while_the_commit_fails_is_let_go(group: Group) -> None:
-    aboard, go = threading.Event(), threading.Event()
-
-    def work(tx: Any) -> str:
-        aboard.set()
-        assert go.wait(20)
-        return "taken"
-
-    ride = group.commit.stand_by(work)
-    group.database.refuse_commits = 1
+    group.database.refuse_commits = refused
     left: list[Any] = []
     writer = threading.Thread(target=group.commit.write, args=(lambda tx: tx.add("ready"),))
     leaver = threading.Thread(target=lambda: left.append(ride.leave()), daemon=True)
@@ -305,8 +286,8 @@ def test_who_leaves_while_the_commit_fails_is_let_go(group: Group) -> None:
     go.set()
     writer.join(20)
     leaver.join(20)
-    assert left == [None]
-    assert group.database.rows == ["ready"]
+    assert left == [told]
+    assert group.database.rows == rows
     assert not group.commit._standing_by
 
 
