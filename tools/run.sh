@@ -10,8 +10,8 @@ unset HEADWAY_BIN
 data_dir=
 previous=
 for word in "$@"; do
-    case "$previous" in --data-dir) data_dir="--data-dir $word" ;; esac
-    case "$word" in --data-dir=*) data_dir=$word ;; esac
+    case "$previous" in --data-dir) data_dir=$word ;; esac
+    case "$word" in --data-dir=*) data_dir=${word#--data-dir=} ;; esac
     previous=$word
 done
 log=$(mktemp "${TMPDIR:-/tmp}/headway-up.XXXXXX")
@@ -56,7 +56,7 @@ while [ -z "$url" ]; do
 done
 
 status=0
-"$headway" demo --exit $data_dir || status=$?
+"$headway" demo --exit ${data_dir:+--data-dir "$data_dir"} || status=$?
 if [ "$status" -ne 0 ]; then
     echo "The demo did not finish (exit $status); the server is still up for a look." >&2
 fi
