@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 from headway.model.commands import BeatAnswer, BeatReport, Begun, Finish, FinishAnswer, NewLogLine, SubmitJob
@@ -15,6 +16,7 @@ from headway.service.context import Context
 
 _SHARED_POLL_SECONDS = 1.0
 _LONG_WAIT_SECONDS = 3600.0
+_JUST_SENT_SECONDS = 0.003
 
 
 class StoreJobDoor:
@@ -30,6 +32,7 @@ class StoreJobDoor:
         self._services = ctx.services
         self._worker_id = worker_id
         self._drained: int | None = None
+        self._sent = threading.local()
         self._refs: dict[tuple[str, int], str] = {}
 
     def begin(self, limit: int) -> list[Begun]:
@@ -88,7 +91,9 @@ class StoreJobDoor:
 
     def submit(self, command: SubmitJob) -> Job:
         """See ``JobDoor.submit``."""
-        return jobs.submit_job(self._ctx, command)
+        job = jobs.submit_job(self._ctx, command)
+        self._sent.last = job.id
+        return job
 
     def submit_many(self, commands: Sequence[SubmitJob]) -> list[str]:
         """See ``JobDoor.submit_many``."""
@@ -121,6 +126,11 @@ class StoreJobDoor:
         # Other processes cannot wake this one for a single job: a shared store is looked at once a second too.
         net = _SHARED_POLL_SECONDS if self._services.store.shared else _LONG_WAIT_SECONDS
         with signal.follow(topic):
+            if getattr(self._sent, "last", None) == job_id:
+                # Just sent by this thread: looking now would take the interpreter from the slot that runs it.
+                self._sent.last = None
+                pause = _JUST_SENT_SECONDS if timeout is None else min(_JUST_SENT_SECONDS, max(timeout, 0.0))
+                signal.wait(topic, signal.ticket(topic), pause)
             while True:
                 ticket = signal.ticket(topic)
                 job = self.get(job_id)
