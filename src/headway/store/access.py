@@ -29,6 +29,7 @@ class LookUps:
     def __init__(self, engine: Engine, bound: int) -> None:
         self._engine = engine
         self._idle: deque[PoolProxiedConnection] = deque()
+        self._closed = False
         self._places = threading.BoundedSemaphore(bound)
 
     @contextmanager
@@ -53,7 +54,10 @@ class LookUps:
 
     def give_back(self, connection: PoolProxiedConnection) -> None:
         """For the next look-up."""
-        self._idle.append(connection)
+        if self._closed:
+            self.drop(connection)
+        else:
+            self._idle.append(connection)
 
     def drop(self, connection: PoolProxiedConnection) -> None:
         """Throw it away, and never raise."""
@@ -63,6 +67,11 @@ class LookUps:
             driver.close()
         with suppress(Exception):
             connection.invalidate()
+
+    def close(self) -> None:
+        """Close all: those in use when they come back."""
+        self._closed = True
+        self.drop_idle()
 
     def drop_idle(self) -> None:
         """Throw away those that nobody uses: where one was lost, the others were too."""

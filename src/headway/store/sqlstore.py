@@ -144,7 +144,7 @@ class SqlStore:
         self._drop_link()
         if self._sequencer is not None:
             self._sequencer.drop()
-        self._look_ups.drop_idle()
+        self._look_ups.close()
         self._writer.dispose()
         self._readers.dispose()
 
