@@ -29,7 +29,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 # A commit costs more than a short task. Where every slot is busy and recent runs were short, a slot takes as many jobs
 # in one commit as fill some milliseconds; they wait in one deque for whichever slot is free.
-_BATCH = 32
+_BATCH = 64
 _BATCH_SECONDS = 0.008
 _SMOOTHING = 0.2
 _READY_SECONDS = 0.05
