@@ -19,7 +19,7 @@ _WAIT_SECONDS = 10.0
 
 
 class LookUps:
-    """Driver connections for prepared reads. Taking one costs a hundredth of what a pool with all its events costs.
+    """Driver connections for prepared reads: by way of the pool, its events cost as much as a look-up itself.
 
     Args:
         engine: opens them.
@@ -136,11 +136,15 @@ class Access:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        # Whatever the others raise, the place is given back.
+        with self._stack:
+            self._let_go(error)
+
+    def _let_go(self, error: BaseException | None) -> None:
         if self._plain is not None:
             if error is None or isinstance(error, HeadwayError):
                 self._look_ups.give_back(self._plain)
             else:
                 self._drop_plain()
-        self._stack.close()
+        if self._connection is not None:
+            self._connection.close()

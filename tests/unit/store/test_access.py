@@ -114,3 +114,19 @@ def test_who_finds_no_place_waits_and_is_refused_at_last(
     with Access(engine, look_ups) as reading:
         assert reading.rows(one, {}) == [(1,)]
     assert len(made) == BOUND
+
+
+def test_a_place_is_given_back_whatever_the_other_connection_does(
+    engine: Engine, look_ups: LookUps, one: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Any) -> None:
+        raise OSError("the server is gone")
+
+    for _ in range(BOUND + 1):
+        reading = Access(engine, look_ups).__enter__()
+        reading.rows(one, {})
+        with monkeypatch.context() as patched:
+            patched.setattr(type(reading.connection), "close", broken)
+            with pytest.raises(OSError, match="gone"):
+                reading.__exit__(None, None, None)
+        reading.connection.close()
