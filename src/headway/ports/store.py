@@ -105,6 +105,10 @@ class Tx(Protocol):
         """Insert jobs with their first event. Raises ``DuplicateJob`` when an id or idempotency key is taken."""
         ...
 
+    def inserted(self, row: Mapping[str, Any]) -> Job:
+        """The job that a row of ``insert_jobs`` is, without reading it back."""
+        ...
+
     def find_idempotent(self, scope: str, key: str) -> tuple[str, str] | None:
         """(job id, fingerprint) recorded under the key, or None."""
         ...

@@ -11,6 +11,7 @@ from headway.ports.clock import Clock, Ids
 from headway.ports.codec import Codec
 from headway.ports.signal import Signal
 from headway.ports.store import Store
+from headway.service.endings import Endings
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Services:
     codec: Codec
     catalog: TaskCatalog | None = None
     limits: Limits = field(default_factory=Limits)
+    endings: Endings = field(default_factory=Endings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,13 +51,15 @@ class StoreJobDoor:
         known_empty = self._drained == ticket
         refs = [self._claim_check(finish) for finish in finishes]
 
-        def work(tx: Tx) -> tuple[list[FinishAnswer], list[Begun], bool]:
+        def work(tx: Tx) -> tuple[list[FinishAnswer], list[Job], list[Begun], bool]:
             answers = finish_all(ctx, tx, finishes, refs, self._worker_id) if finishes else []
             looks = limit > 0 and not (finishes and known_empty and not tx.made_ready)
             begun = tx.claim(self._worker_id, limit, ctx.actor.name) if looks else []
-            return answers, begun, looks
+            return answers, self._awaited(tx, finishes, answers), begun, looks
 
-        answers, begun, looked = self._services.store.write(work)
+        answers, ended, begun, looked = self._services.store.write(work)
+        for job in ended:
+            self._services.endings.hand_over(job)
         if looked:
             # Fewer than asked for: the queue is empty until somebody says otherwise, and nobody need look again.
             self._drained = ticket if len(begun) < limit else None
@@ -97,7 +99,9 @@ class StoreJobDoor:
 
     def submit_many(self, commands: Sequence[SubmitJob]) -> list[str]:
         """See ``JobDoor.submit_many``."""
-        return jobs.submit_batch(self._ctx, commands)
+        ids = jobs.submit_batch(self._ctx, commands)
+        self._sent.last = ids[-1]
+        return ids
 
     def get(self, job_id: str) -> Job | None:
         """See ``JobDoor.get``."""
@@ -125,7 +129,7 @@ class StoreJobDoor:
         topic = f"job:{job_id}"
         # Other processes cannot wake this one for a single job: a shared store is looked at once a second too.
         net = _SHARED_POLL_SECONDS if self._services.store.shared else _LONG_WAIT_SECONDS
-        with signal.follow(topic):
+        with signal.follow(topic), self._services.endings.expect(job_id) as seat:
             if getattr(self._sent, "last", None) == job_id:
                 # Just sent by this thread: looking now would take the interpreter from the slot that runs it.
                 self._sent.last = None
@@ -133,7 +137,7 @@ class StoreJobDoor:
                 signal.wait(topic, signal.ticket(topic), pause)
             while True:
                 ticket = signal.ticket(topic)
-                job = self.get(job_id)
+                job = seat.job or self.get(job_id)
                 if job is None or job.state in TERMINAL_STATES:
                     return job
                 left = net if ends is None else min(net, ends - clock.monotonic())
@@ -164,6 +168,17 @@ class StoreJobDoor:
             return []
         self._drained, begun = taken
         return begun
+
+    def _awaited(self, tx: Tx, finishes: Sequence[Finish], answers: Sequence[FinishAnswer]) -> list[Job]:
+        """The jobs that have ended and that somebody here waits for."""
+        endings = self._services.endings
+        found = []
+        for finish, answer in zip(finishes, answers, strict=True):
+            if answer.state in TERMINAL_STATES and endings.awaited(finish.job_id):
+                job = tx.get(finish.job_id)
+                if job is not None:
+                    found.append(job)
+        return found
 
     def _claim_check(self, finish: Finish) -> str | None:
         # Before the transaction: a crash leaves an orphaned file, never a row that names nothing.

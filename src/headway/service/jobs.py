@@ -39,12 +39,14 @@ def submit_job(ctx: Context, command: SubmitJob) -> Job:
         StoreUnavailable: nothing was accepted, or the answer was lost: repeat it with a key.
     """
     row = job_row(ctx, command, ctx.services.clock.now())
+    new = command.job_id is None and command.idempotency_key is None
 
     def work(tx: Tx) -> Job:
-        known = _known(tx, row)
+        # An id made here, without a key, stands for nothing yet.
+        known = None if new else _known(tx, row)
         if known is None:
             _insert(ctx, tx, [row])
-            known = row["id"]
+            return tx.inserted(row)
         job = tx.get(known)
         assert job is not None
         return job
@@ -66,7 +68,8 @@ def submit_batch(ctx: Context, commands: Sequence[SubmitJob]) -> list[str]:
         try:
             rows.append(job_row(ctx, command, now))
         except InvalidRequest as error:
-            error.details.setdefault("index", index)
+            if len(commands) > 1:
+                error.details.setdefault("index", index)
             raise
     special = any(row["idempotency_key"] is not None for row in rows) or any(c.job_id for c in commands)
 

@@ -17,6 +17,9 @@ class Link:
     Args:
         engine: makes a connection that commits every statement unless told otherwise.
         facts: how the dialect is spoken.
+
+    Attributes:
+        head: the feed's last position while this connection alone gives them, None when it must be read.
     """
 
     def __init__(self, engine: Engine, facts: DialectFacts) -> None:
@@ -25,6 +28,7 @@ class Link:
         self._driver = driver
         self._facts = facts
         self.cursor: Cursor = driver.cursor()
+        self.head: int | None = None
 
     def begin(self) -> int | None:
         """Begin a transaction; the database's own time, UTC microseconds, where it has one."""
@@ -44,6 +48,7 @@ class Link:
 
     def rollback(self) -> None:
         """Give the transaction up. Raises what the driver raises when the connection is broken."""
+        self.head = None
         self._driver.rollback()
 
     def drop(self) -> None:

@@ -92,33 +92,32 @@ class ManyRows:
         one: the statement for one row, for a database without round trips.
         many: the statement over the records of ``records``, for one with.
         columns: the order of a row's values.
-        block: the statement for ``_BLOCK`` rows, beside ``one``.
+        more: what another row adds to the statement ``one``; None where a statement takes one row only.
     """
 
-    __slots__ = ("_block", "_many", "_sql", "columns", "pick")
+    __slots__ = ("_blocks", "_many", "_sql", "columns", "pick")
 
     def __init__(
-        self, one: str, many: Mapping[int, str] | None, columns: Sequence[str], block: str | None = None
+        self, one: str, many: Mapping[int, str] | None, columns: Sequence[str], more: str | None = None
     ) -> None:
         self._sql = one
         self._many = many
-        self._block = block
+        # Opening the table and its indexes once for several rows saves a fifth.
+        self._blocks = [] if more is None else [one + more * rows for rows in range(_BLOCK)]
         self.columns = tuple(columns)
         self.pick = itemgetter(*self.columns)
 
     def run(self, cursor: Cursor, rows: Sequence[Sequence[Any]]) -> None:
         """Execute for all rows, in order."""
         if self._many is None:
-            done = 0
-            if self._block is not None:
-                # Opening the table and its indexes once for several rows saves a fifth.
-                while done + _BLOCK <= len(rows):
-                    cursor.execute(self._block, [*chain.from_iterable(rows[done : done + _BLOCK])])
-                    done += _BLOCK
-            if len(rows) - done == 1:
-                cursor.execute(self._sql, rows[done])
-            elif len(rows) > done:
-                cursor.executemany(self._sql, rows[done:] if done else rows)
+            if len(rows) == 1:
+                cursor.execute(self._sql, rows[0])
+            elif not self._blocks:
+                cursor.executemany(self._sql, rows)
+            else:
+                for start in range(0, len(rows), _BLOCK):
+                    block = rows[start : start + _BLOCK]
+                    cursor.execute(self._blocks[len(block) - 1], [*chain.from_iterable(block)])
             return
         for start in range(0, len(rows), _CHUNK):
             chunk = rows[start : start + _CHUNK]
@@ -165,7 +164,7 @@ def insert_many(table: sa.Table, dialect: Dialect, facts: DialectFacts, *, witho
         assert order == names
         row = "(" + ", ".join("?" * len(names)) + ")"
         assert one.endswith(f"VALUES {row}")
-        return ManyRows(one, None, order, block=one + f", {row}" * (_BLOCK - 1))
+        return ManyRows(one, None, order, more=f", {row}")
     kinds = {column.name: column.type for column in columns}
     many = {}
     for size in SIZES:

@@ -29,7 +29,7 @@ from headway.store.rows import (
     to_session,
 )
 from headway.store.statements import DUE_STATES, Statements
-from headway.store.tables import attempts, counters, job_labels, job_logs, jobs, sessions, workers
+from headway.store.tables import attempts, job_labels, job_logs, jobs, sessions, workers
 
 
 class SqlReader:
@@ -121,10 +121,8 @@ class SqlReader:
 
     def feed_bounds(self) -> tuple[int, int]:
         """See ``Reader.feed_bounds``."""
-        found = {
-            row[0]: row[1] for row in self._access.connection.execute(sa.select(counters.c.name, counters.c.value))
-        }
-        return found.get("purged", 0), found.get("feed", 0)
+        purged, head = self._access.rows(self._statements.feed_bounds, {})[0]
+        return purged, head
 
     def live(self, job_ids: Sequence[str]) -> list[Job]:
         """See ``Reader.live``."""

@@ -38,6 +38,9 @@ ATTEMPT_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
 )
 
 
+_NO_PAUSE = Backoff()
+
+
 def parse_error(text: str | None) -> ErrorInfo | None:
     """A stored error."""
     return ErrorInfo(**json.loads(text)) if text else None
@@ -45,7 +48,12 @@ def parse_error(text: str | None) -> ErrorInfo | None:
 
 def parse_backoff(text: str | None) -> Backoff:
     """A stored backoff; none is no pause."""
-    return Backoff(**json.loads(text)) if text else Backoff()
+    return Backoff(**json.loads(text)) if text else _NO_PAUSE
+
+
+def _parse_arguments(text: str) -> Any:
+    # Most jobs have no args or no kwargs.
+    return [] if text == "[]" else {} if text == "{}" else json.loads(text)
 
 
 def to_job(row: Any) -> Job:
@@ -87,8 +95,8 @@ def to_job(row: Any) -> Job:
         traceparent=row.traceparent,
         backoff=parse_backoff(row.backoff),
         labels=json.loads(row.labels) if row.labels else {},
-        args=json.loads(row.args),
-        kwargs=json.loads(row.kwargs),
+        args=_parse_arguments(row.args),
+        kwargs=_parse_arguments(row.kwargs),
         has_result=bool(row.has_result),
         result_removed_at=row.result_removed_at,
         retries_used=row.retries_used,

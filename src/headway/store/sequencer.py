@@ -6,6 +6,7 @@ Elsewhere an advisory lock is held until the numbering commits, so positions bec
 
 from __future__ import annotations
 
+from headway.store.link import Link
 from headway.store.prepared import Cursor
 from headway.store.statements import Statements
 from headway.store.tx import SqlTx
@@ -13,7 +14,7 @@ from headway.store.tx import SqlTx
 _BATCH = 5_000
 
 
-def number_within(cursor: Cursor, statements: Statements, tx: SqlTx) -> int:
+def number_within(link: Link, statements: Statements, tx: SqlTx) -> int:
     """Write the transaction's events, with their positions if holding the transaction is the lock.
 
     Returns:
@@ -23,8 +24,10 @@ def number_within(cursor: Cursor, statements: Statements, tx: SqlTx) -> int:
     if not count or statements.facts.sequencer_lock is not None:
         tx.flush(None)
         return count
-    head: int = statements.add_to_counter.value(cursor, {"counter": "feed", "step": count})
-    tx.flush(head - count)
+    if link.head is None:
+        link.head = statements.feed_head.value(link.cursor, {})
+    tx.flush(link.head)
+    link.head += count
     return count
 
 
@@ -36,8 +39,5 @@ def number_committed(cursor: Cursor, statements: Statements) -> int:
     if not cursor.fetchall()[0][0]:
         return 0
     # Statements of their own after the lock: their snapshots then see all that earlier holders numbered.
-    head: int = statements.read_counter.value(cursor, {"counter": "feed"})
-    count = statements.number_events.change(cursor, {"head": head, "batch": _BATCH})
-    if count:
-        statements.add_to_counter.change(cursor, {"counter": "feed", "step": count})
-    return count
+    head: int = statements.feed_head.value(cursor, {})
+    return statements.number_events.change(cursor, {"head": head, "batch": _BATCH})

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class _Topic:
-    __slots__ = ("changed", "count", "followers", "waiters")
+    """A counter and a closed gate per waiter: a third of what ``threading.Condition`` costs on the way of a job."""
+
+    __slots__ = ("count", "followers", "gates", "lock")
 
     def __init__(self) -> None:
-        self.changed = threading.Condition(threading.Lock())
+        self.lock = threading.Lock()
         self.count = 0
-        self.waiters = 0
+        self.gates: list[threading.Lock] = []
         self.followers = 0
 
 
@@ -29,10 +31,11 @@ class LocalSignal:
         known = self._topics.get(topic)
         if known is None:
             return
-        with known.changed:
+        with known.lock:
             known.count += 1
-            if known.waiters:
-                known.changed.notify_all()
+            gates, known.gates = known.gates, []
+        for gate in gates:
+            gate.release()
 
     def ticket(self, topic: str) -> int:
         """See ``Signal.ticket``."""
@@ -41,12 +44,16 @@ class LocalSignal:
     def wait(self, topic: str, ticket: int, timeout: float) -> bool:
         """See ``Signal.wait``."""
         known = self._topic(topic)
-        with known.changed:
-            known.waiters += 1
-            try:
-                return known.changed.wait_for(lambda: known.count != ticket, timeout)
-            finally:
-                known.waiters -= 1
+        with known.lock:
+            if known.count != ticket:
+                return True
+            gate = threading.Lock()
+            gate.acquire()
+            known.gates.append(gate)
+        if not gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX)):
+            with known.lock, suppress(ValueError):
+                known.gates.remove(gate)
+        return known.count != ticket
 
     @contextmanager
     def follow(self, topic: str) -> Iterator[None]:

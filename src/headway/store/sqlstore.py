@@ -40,7 +40,7 @@ class SqlUnit:
     def commit(self) -> int:
         """Write the events (numbered, where holding the transaction is the sequencer's lock) and commit."""
         with self._link.together():
-            count = number_within(self._link.cursor, self._statements, self.tx)
+            count = number_within(self._link, self._statements, self.tx)
             self._link.cursor.execute("COMMIT")
         return count
 

@@ -42,7 +42,11 @@ class Statements:
 
         self.facts = facts
         self.transitions = Transitions(dialect, facts)
-        self.insert_events = insert_many(events, dialect, facts, without=("id",))
+        # Where holding the transaction is the sequencer's lock, an event's id is its position.
+        self._position = events.c.id if facts.sequencer_lock is None else events.c.pos
+        self.insert_events = insert_many(
+            events, dialect, facts, without=() if facts.sequencer_lock is None else ("id",)
+        )
         self.insert_logs = insert_many(job_logs, dialect, facts, without=("id",))
         self.insert_audit = insert_many(audit, dialect, facts, without=("id",))
         self.insert_labels = insert_many(job_labels, dialect, facts)
@@ -154,27 +158,29 @@ class Statements:
         self.session_exists = prepare(sa.select(sa.literal_column("1")).where(sessions.c.id == _p("of_session")))
 
     def _prepare_feed(self, prepare: _Prepare, dialect: Dialect, facts: DialectFacts) -> None:
-        self.add_to_counter = prepare(
-            sa.update(counters)
-            .values(value=counters.c.value + _p("step", sa.BigInteger))
-            .where(counters.c.name == _p("counter"))
-            .returning(counters.c.value)
-        )
+        position = self._position
+        # What was purged may have been the newest.
+        purged = sa.select(counters.c.value).where(counters.c.name == sa.literal_column("'purged'"))
+        known = sa.union_all(sa.select(sa.func.max(position).label("value")), purged).subquery()
+        head = sa.select(sa.func.max(known.c.value))
+        self.feed_head = prepare(head)
+        self.feed_bounds = prepare(sa.select(purged.scalar_subquery(), head.scalar_subquery()))
         self.read_counter = prepare(sa.select(counters.c.value).where(counters.c.name == _p("counter")))
         self.set_counter = prepare(
             sa.update(counters).values(value=_p("new_value", sa.BigInteger)).where(counters.c.name == _p("counter"))
         )
         self.number_events = prepare(_number_events())
+        columns = [position.label("pos") if column is events.c.pos else column for column in EVENT_COLUMNS]
         self.job_events = prepare(
-            sa.select(*EVENT_COLUMNS)
-            .where(events.c.job_id == _p("job_id"), events.c.pos > _p("after", sa.BigInteger))
-            .order_by(events.c.pos)
+            sa.select(*columns)
+            .where(events.c.job_id == _p("job_id"), position > _p("after", sa.BigInteger))
+            .order_by(position)
             .limit(_p("batch", sa.Integer))
         )
         self.all_events = prepare(
-            sa.select(*EVENT_COLUMNS)
-            .where(events.c.pos > _p("after", sa.BigInteger))
-            .order_by(events.c.pos)
+            sa.select(*columns)
+            .where(position > _p("after", sa.BigInteger))
+            .order_by(position)
             .limit(_p("batch", sa.Integer))
         )
         self.beat = _beat_statement(facts)

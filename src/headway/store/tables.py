@@ -105,7 +105,6 @@ jobs = sa.Table(
     postgresql_with=CLEANED,
 )
 
-_RUNNING = "state = 'running'"
 sa.Index("ix_jobs_listed", jobs.c.submitted_at, jobs.c.id)
 sa.Index("ix_jobs_by_state", jobs.c.state, jobs.c.submitted_at, jobs.c.id)
 sa.Index("ix_jobs_by_task", jobs.c.task, jobs.c.submitted_at, jobs.c.id)
@@ -114,7 +113,6 @@ sa.Index("ix_jobs_by_queue", jobs.c.queue, jobs.c.submitted_at, jobs.c.id)
 for _name, _columns, _where in (
     ("ix_jobs_ready", (jobs.c.state, jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id), "state = 'queued'"),
     ("ix_jobs_due", (jobs.c.state, jobs.c.run_at), "run_at IS NOT NULL AND finished_at IS NULL"),
-    ("ix_jobs_lease", (jobs.c.state, jobs.c.heartbeat_at), _RUNNING),
     ("ix_jobs_held", (jobs.c.held_by,), "held_by IS NOT NULL"),
     ("ix_jobs_finished", (jobs.c.finished_at,), "finished_at IS NOT NULL"),
     ("ix_jobs_result_blob", (jobs.c.result_blob,), "result_blob IS NOT NULL"),
@@ -177,17 +175,13 @@ events = sa.Table(
     sa.Column("actor", sa.String(255), nullable=False),
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("data", sa.Text),
-    sqlite_autoincrement=True,
     postgresql_with=CLEANED,
 )
-sa.Index("uq_events_pos", events.c.pos, unique=True)
 sa.Index("ix_events_job_id", events.c.job_id, events.c.id)
-sa.Index(
-    "ix_events_unnumbered",
-    events.c.id,
-    sqlite_where=sa.text("pos IS NULL"),
-    postgresql_where=sa.text("pos IS NULL"),
-)
+# In SQLite events are numbered as they are written: the id is the position, and the table itself is in its order.
+sa.Index("uq_events_pos", events.c.pos, unique=True)
+sa.Index("ix_events_unnumbered", events.c.id, postgresql_where=sa.text("pos IS NULL"))
+NOT_ON_SQLITE = frozenset({"uq_events_pos", "ix_events_unnumbered"})
 
 counters = sa.Table(
     "counters",
@@ -234,9 +228,7 @@ audit = sa.Table(
     sa.Column("before", sa.Text),
     sa.Column("after", sa.Text),
     sa.Column("trace_id", sa.String(32)),
-    sqlite_autoincrement=True,
 )
-sa.Index("ix_audit_subject", audit.c.subject, audit.c.id)
 
 sessions = sa.Table(
     "sessions",

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 from headway.model.commands import BeatAnswer, BeatReport, Begun, NewLogLine
@@ -13,7 +14,7 @@ from headway.model.job import Job, Session
 from headway.model.states import BY_VERB, JobState, Verb
 from headway.ports.store import EndedAttempt, Lapsed, Move, Moved, TransitionRefused
 from headway.store.prepared import Cursor
-from headway.store.rows import JobRow, to_job
+from headway.store.rows import JOB_COLUMNS, JobRow, to_job
 from headway.store.statements import Statements
 from headway.store.transitions import to_begun
 
@@ -22,6 +23,8 @@ _LOG_TRIM_EVERY = 500
 _CUSTOM_STATE = 50
 
 
+# All but the last: a new job has no result.
+_STORED = itemgetter(*(column.name for column in JOB_COLUMNS[:-1]))
 _EVENT_WORDS = {verb: (BY_VERB[verb].event, verb.value) for verb in Verb}
 _NUL, _SURROGATES = "\x00", re.compile("[\ud800-\udfff]")
 
@@ -74,6 +77,10 @@ class SqlTx:
                 self._labels += [
                     (name, value, row["submitted_at"], row["id"]) for name, value in json.loads(row["labels"]).items()
                 ]
+
+    def inserted(self, row: Mapping[str, Any]) -> Job:
+        """See ``Tx.inserted``."""
+        return to_job(JobRow._make((*_STORED(row), False)))
 
     def find_idempotent(self, scope: str, key: str) -> tuple[str, str] | None:
         """See ``Tx.find_idempotent``."""
@@ -350,7 +357,10 @@ class SqlTx:
         if self._audited:
             statements.insert_audit.run(self._cursor, self._audited)
         if self._events:
-            numbered = [(None if head is None else head + step, *row) for step, row in enumerate(self._events, start=1)]
+            if head is None:
+                numbered = [(None, *row) for row in self._events]
+            else:
+                numbered = [(place, place, *row) for place, row in enumerate(self._events, start=head + 1)]
             statements.insert_events.run(self._cursor, numbered)
         self._events, self._labels, self._audited = [], [], []
 

@@ -336,3 +336,18 @@ def test_nothing_begins_once_the_engine_drains(node: Node) -> None:
     job = node.submit("add", 1, 2)
     assert node.engine.drain(10)
     assert node.door.get(job.id).state is JobState.QUEUED
+
+
+def test_a_long_job_among_short_ones_keeps_nobody_waiting(node: Node) -> None:
+    """A slot keeps the place of the one that waits for work only while what it runs is short."""
+    slots = node.engine._slots
+    # As after a row of jobs of less than a millisecond, however slow this machine is.
+    slots._mean = 0.0
+    long = node.submit("wait_open")
+    assert sample.STARTED.wait(10)
+    short = [node.submit("noop") for _ in range(3)]
+    assert [node.ended(job.id).state for job in short] == [JobState.SUCCEEDED] * 3
+    job = node.door.get(long.id)
+    assert job.state is JobState.RUNNING
+    sample.OPEN.set()
+    assert node.ended(long.id).state is JobState.SUCCEEDED

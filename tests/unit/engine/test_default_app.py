@@ -31,7 +31,8 @@ def test_a_scripts_task_is_named_for_its_file_and_never_dials(tmp_path: Path) ->
 
         class Door:
             owner_alive = False
-            def submit(self, command): print(command.task, command.args, command.isolation)
+            def submit_many(self, commands):
+                for command in commands: print(command.task, command.args, command.isolation)
 
         @headway.task(isolation="process", timeout=5)
         def hello(name): return name

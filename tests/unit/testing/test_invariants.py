@@ -65,7 +65,7 @@ def test_what_is_whole_is_counted(house: House) -> None:
         ("UPDATE attempts SET outcome = 'succeeded' WHERE fence = 1 AND job_id = 'rescued'", "its good attempts are"),
         ("UPDATE attempts SET outcome = NULL, finished_at = NULL WHERE fence = 1", "its open attempts are"),
         ("DELETE FROM events WHERE pos = 4", "position 5 follows 3"),
-        ("DELETE FROM events WHERE pos = 10", "its newest position is 10"),
+        ("DELETE FROM events WHERE pos = 10", "its last event says None"),
         ("UPDATE events SET job_id = 'nobody' WHERE pos = 10", "events of nobody"),
         ("UPDATE events SET state = 'failed', verb = 'fail' WHERE pos = 10", "fail cannot follow None"),
         ("UPDATE events SET state = 'failed' WHERE pos = 2", "begin says failed"),

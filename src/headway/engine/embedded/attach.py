@@ -142,9 +142,8 @@ class Attachment:
             return
         if run is not None and run.body_returned:
             run.sends.extend(commands)
-        elif len(commands) == 1:
-            self.door().submit(commands[0])
         else:
+            # Also for one: Celery asks for no more than the id, which it made itself.
             self.door().submit_many(commands)
 
     def _revoke(self, task_id: Any, *_: Any, **options: Any) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from headway.ports.jobdoor import JobDoor
 
 NEWS_SECONDS = 0.25
-_TIDY_SECONDS = 0.01
 
 
 class Monitor:
@@ -94,7 +93,7 @@ class Monitor:
         self._door.beat([BeatReport(run.id, run.fence) for run in self._held()])
 
     def batches(self) -> None:
-        """Jobs wait in the process for a slot: see to it that none waits long."""
+        """Jobs or finishes may come to wait in the process: see to it that none waits long."""
         if not self._tidying:
             self._tidying = True
             self._wake.set()
@@ -144,9 +143,10 @@ class Monitor:
             assert self._slots is not None
             # Before the look: what a slot asks for from now on must not be forgotten.
             self._tidying = False
-            if self._slots.tidy():
+            again = self._slots.tidy()
+            if again is not None:
                 self._tidying = True
-            due = min(due, now + _TIDY_SECONDS) if self._tidying else due
+                due = min(due, now + again)
         return max(0.0, min([due, *(self._next_stage(run) for run in self._live())]) - self._clock.monotonic())
 
     def _held(self) -> list[RunningAttempt]:

@@ -110,10 +110,11 @@ def _canvas(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> dict[str, A
         canvas["expires"] = headers["expires"]
     if any(headers.get("timelimit") or ()):
         canvas["timelimit"] = list(headers["timelimit"])
-    own = {key: value for key, value in headers.items() if key not in _CELERY_HEADERS and value is not None}
-    # Stamps are repeated among the headers by name; the stamps themselves are carried above.
-    own = {key: value for key, value in own.items() if key not in (headers.get("stamped_headers") or ())}
+    own = {key: value for key, value in headers.items() if value is not None and key not in _CELERY_HEADERS}
     own.pop("traceparent", None)
+    # Stamps are repeated among the headers by name; the stamps themselves are carried above.
+    for stamp in headers.get("stamped_headers") or ():
+        own.pop(stamp, None)
     if own:
         canvas["headers"] = own
     return plain(canvas) if canvas else None

@@ -34,6 +34,11 @@ _BATCH_SECONDS = 0.008
 _SMOOTHING = 0.2
 _READY_SECONDS = 0.05
 _DONE_SECONDS = 0.005
+# Where jobs are this short, waking a second slot to wait for the next one takes longer than to run the first.
+_SHORT_SECONDS = 0.001
+_KEPT_SECONDS = 0.02
+_KEPT_LATELY_SECONDS = 0.2
+_TIDY_SECONDS = 0.01
 
 RunAttempt = Callable[[int, RunningAttempt], Finish]
 
@@ -42,8 +47,9 @@ class Slots:
     """All slots of one engine and the attempts that they hold.
 
     A slot's way from one job to its next is one commit (``finish_and_begin``), shared by several jobs where they are
-    short. Of the idle slots only one waits for
-    work; it hands its place on when it gets some, so a burst wakes as many slots as there are jobs.
+    short. Of the idle slots only one waits for work; it hands its place on when it gets some, so a burst wakes as many
+    slots as there are jobs. Where jobs are short it keeps the place while it runs one, and ``tidy`` hands it on if that
+    one is long after all.
 
     Args:
         door: where jobs come from and finishes go.
@@ -54,7 +60,7 @@ class Slots:
         on_begin: told of every attempt that starts.
         on_late_return: told of an attempt whose thread came back after it was given up.
         on_unanswered: given a finish that the door takes in no form, to try again later.
-        on_batch: told when jobs were taken that wait for a slot, so that ``tidy`` is called soon.
+        on_batch: told when something may come to wait for a slot, so that ``tidy`` is called soon.
         slot_closed: called in a slot's thread when it ends.
         log: a structlog logger.
     """
@@ -88,6 +94,9 @@ class Slots:
         self._slot_closed = slot_closed
         self._log = log
         self._leader = threading.Lock()
+        # Holds one token while a slot that runs a job keeps the place: whoever takes it has the lock.
+        self._kept: deque[float] = deque()
+        self._kept_last = 0.0
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self.attempts: dict[tuple[str, int], RunningAttempt] = {}
@@ -133,13 +142,15 @@ class Slots:
             self._aside.discard(key)
             self._spool.remove(finish)
 
-    def tidy(self) -> bool:
+    def tidy(self) -> float | None:
         """Say what waits too long: finishes whose slot went on to a long job, and jobs that no slot came to.
 
-        Called by the monitor, every few milliseconds while jobs are taken in batches.
+        Hands on the place of a slot that kept it and runs a long job.
+
+        Called by the monitor, every few milliseconds while short jobs run.
 
         Returns:
-            Whether anything is still waiting, so that another look is needed soon.
+            After how many seconds another look is needed; None when nothing can be waiting.
         """
         now = self._clock.monotonic()
         while self._ready and now - self._ready[0].begun_clock > _READY_SECONDS:
@@ -152,7 +163,12 @@ class Slots:
                 self._done.append(Finish(run.id, run.fence, AttemptOutcome.INTERRUPTED, begun=run.begun))
         if self._done and now - self._done_since > _DONE_SECONDS:
             self._tell_or_keep(self._take_done())
-        return bool(self._ready or self._done)
+        with contextlib.suppress(IndexError):
+            if now - self._kept[0] > _KEPT_SECONDS and self._take_place():
+                self._leader.release()
+        if self._ready or self._done:
+            return _TIDY_SECONDS
+        return _KEPT_SECONDS if now - self._kept_last < _KEPT_LATELY_SECONDS else None
 
     def _tell_or_keep(self, finishes: list[Finish]) -> None:
         """Tell the door; while it does not answer they wait on disk, and here for whoever asks next."""
@@ -215,18 +231,43 @@ class Slots:
             return run
         self.idle += 1
         try:
-            with self._leader:
-                while not self.is_stopping():
-                    run = self._from_ready()
-                    if run is not None:
-                        return run
-                    run = self._await()
-                    if run is not None:
-                        return run
+            run = self._lead()
         finally:
             self.idle -= 1
         # A slot that stops takes what was begun and not yet run with it.
-        return self._from_ready()
+        return run or self._from_ready()
+
+    def _lead(self) -> RunningAttempt | None:
+        """Wait for a job in the one place where an idle slot does; None when the slot should end."""
+        if not self._take_place():
+            self._leader.acquire()
+        keeps = False
+        try:
+            while not self.is_stopping():
+                run = self._from_ready() or self._await()
+                if run is not None:
+                    keeps = self._keeps_place()
+                    return run
+        finally:
+            if not keeps:
+                self._leader.release()
+        return None
+
+    def _keeps_place(self) -> bool:
+        if self._ready or self._mean > _SHORT_SECONDS or self.is_stopping():
+            return False
+        self._kept_last = self._clock.monotonic()
+        self._kept.append(self._kept_last)
+        # So that `tidy` looks at it soon.
+        self._on_batch()
+        return True
+
+    def _take_place(self) -> bool:
+        try:
+            self._kept.popleft()
+        except IndexError:
+            return False
+        return True
 
     def _await(self) -> RunningAttempt | None:
         begun: list[Begun] = []

@@ -55,9 +55,7 @@ def upgrade() -> None:
         sa.Column("after", sa.Text(), nullable=True),
         sa.Column("trace_id", sa.String(length=32), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
-        sqlite_autoincrement=True,
     )
-    op.create_index("ix_audit_subject", "audit", ["subject", "id"], unique=False)
     op.create_table(
         "counters",
         sa.Column("name", sa.String(length=50), nullable=False),
@@ -78,19 +76,13 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("data", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
-        sqlite_autoincrement=True,
         postgresql_with=_CLEANED,
     )
     op.create_index("ix_events_job_id", "events", ["job_id", "id"], unique=False)
-    op.create_index(
-        "ix_events_unnumbered",
-        "events",
-        ["id"],
-        unique=False,
-        sqlite_where=sa.text("pos IS NULL"),
-        postgresql_where=sa.text("pos IS NULL"),
-    )
-    op.create_index("uq_events_pos", "events", ["pos"], unique=True)
+    if op.get_bind().dialect.name == "postgresql":
+        unnumbered = sa.text("pos IS NULL")
+        op.create_index("ix_events_unnumbered", "events", ["id"], unique=False, postgresql_where=unnumbered)
+        op.create_index("uq_events_pos", "events", ["pos"], unique=True)
     op.create_table(
         "job_labels",
         sa.Column("name", sa.String(length=63), nullable=False),
@@ -214,14 +206,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("held_by IS NOT NULL"),
         postgresql_where=sa.text("held_by IS NOT NULL"),
     )
-    op.create_index(
-        "ix_jobs_lease",
-        "jobs",
-        ["state", "heartbeat_at"],
-        unique=False,
-        sqlite_where=sa.text("state = 'running'"),
-        postgresql_where=sa.text("state = 'running'"),
-    )
     op.create_index("ix_jobs_listed", "jobs", ["submitted_at", "id"], unique=False)
     op.create_index(
         "ix_jobs_ready",
@@ -279,4 +263,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("ref", name=op.f("pk_blobs")),
     )
     counters = sa.table("counters", sa.column("name", sa.String), sa.column("value", sa.BigInteger))
-    op.bulk_insert(counters, [{"name": "feed", "value": 0}, {"name": "purged", "value": 0}])
+    op.bulk_insert(counters, [{"name": "purged", "value": 0}])
