@@ -11,6 +11,7 @@ from kombu.utils.json import JSONEncoder, object_hook
 from headway.model.errors import NotSerializable
 
 _MARKER = '"__type__"'
+_EMPTY: dict[str, type[Any]] = {"[]": list, "{}": dict}
 _ATOMS = (str, int, float, bool, type(None))
 # NaN and infinity are not JSON: a browser could not read what was stored.
 _encode = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -45,6 +46,9 @@ def dumps(value: Any) -> str:
 
 def loads(text: str) -> Any:
     """The value of a JSON text. The hook is only paid for where a marked value may be inside."""
+    if len(text) == 2 and text in _EMPTY:
+        # What most jobs have for args or kwargs; made anew, because a task may change it.
+        return _EMPTY[text]()
     if _MARKER in text:
         return json.loads(text, object_hook=object_hook)
     return json.loads(text)

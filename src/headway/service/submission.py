@@ -61,7 +61,11 @@ def job_row(ctx: Context, command: SubmitJob, now: int) -> dict[str, Any]:
     _check_fields(command)
     job_id = command.job_id or services.ids.new_id()
     scheduled = command.run_at is not None and command.run_at > now
-    backoff = command.backoff or (info.backoff if info else None)
+    max_retries, timeout, backoff = command.max_retries, command.timeout_seconds, command.backoff
+    if info is not None:
+        max_retries = info.max_retries if max_retries is None else max_retries
+        timeout = info.timeout_seconds if timeout is None else timeout
+        backoff = backoff or info.backoff
     traceparent = command.traceparent or ctx.traceparent
     row: dict[str, Any] = _EMPTY_ROW | {
         "id": job_id,
@@ -77,12 +81,9 @@ def job_row(ctx: Context, command: SubmitJob, now: int) -> dict[str, Any]:
         "rescues": 0,
         "retries_used": 0,
         "celery_retries": command.celery_retries,
-        "max_retries": _first(command.max_retries, info.max_retries if info else None, limits.default_max_retries),
+        "max_retries": limits.default_max_retries if max_retries is None else max_retries,
         "backoff": json.dumps(asdict(backoff)) if backoff else None,
-        "timeout_seconds": _first(
-            command.timeout_seconds, info.timeout_seconds if info else None, limits.default_timeout
-        )
-        or None,
+        "timeout_seconds": (limits.default_timeout if timeout is None else timeout) or None,
         "isolation": command.isolation or (info.isolation if info else None) or limits.default_isolation,
         "submitted_at": now,
         "queued_at": None if scheduled else now,
@@ -263,10 +264,6 @@ def _check_backoff(backoff: Backoff | None, expect: Any) -> None:
         value = getattr(backoff, name)
         expect(0 <= value <= _TEN_YEARS, f"backoff.{name} to be 0 to ten years", value)
     expect(0 <= backoff.jitter <= 1, "backoff.jitter to be 0 to 1", backoff.jitter)
-
-
-def _first(*values: Any) -> Any:
-    return next(value for value in values if value is not None)
 
 
 def _new_trace(job_id: str) -> str | None:

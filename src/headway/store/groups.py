@@ -221,10 +221,12 @@ class GroupCommit:
 
     def _take_group(self) -> list[_Item]:
         with self._mutex:
+            riding = len(self._riding)
             group = list(self._riding)
             self._riding.clear()
             group += [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
-        self._room.set()
+        if riding:
+            self._room.set()
         return group
 
     def _hand_over(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from sqlalchemy.engine import Engine
@@ -42,8 +42,11 @@ class Link:
         return int(cursor.fetchone()[0])
 
     def together(self) -> AbstractContextManager[object]:
-        """Inside it, statements are sent without waiting for their answers; errors are raised at its end."""
-        pipeline: AbstractContextManager[object] = self._driver.pipeline() if self._facts.round_trips else nullcontext()
+        """Inside it, statements are sent without waiting for their answers; errors are raised at its end.
+
+        Only where statements cost a round trip.
+        """
+        pipeline: AbstractContextManager[object] = self._driver.pipeline()
         return pipeline
 
     def rollback(self) -> None:

@@ -39,11 +39,12 @@ class LocalSignal:
 
     def ticket(self, topic: str) -> int:
         """See ``Signal.ticket``."""
-        return self._topic(topic).count
+        known = self._topics.get(topic)
+        return self._topic(topic).count if known is None else known.count
 
     def wait(self, topic: str, ticket: int, timeout: float) -> bool:
         """See ``Signal.wait``."""
-        known = self._topic(topic)
+        known = self._topics.get(topic) or self._topic(topic)
         with known.lock:
             if known.count != ticket:
                 return True

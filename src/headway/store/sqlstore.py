@@ -39,9 +39,15 @@ class SqlUnit:
 
     def commit(self) -> int:
         """Write the events (numbered, where holding the transaction is the sequencer's lock) and commit."""
-        with self._link.together():
-            count = number_within(self._link, self._statements, self.tx)
-            self._link.cursor.execute("COMMIT")
+        link = self._link
+        if not self._statements.facts.round_trips:
+            return self._commit(link)
+        with link.together():
+            return self._commit(link)
+
+    def _commit(self, link: Link) -> int:
+        count = number_within(link, self._statements, self.tx)
+        link.cursor.execute("COMMIT")
         return count
 
     def rollback(self) -> None:
@@ -97,7 +103,8 @@ class SqlStore:
 
     def write(self, work: Callable[[Tx], T]) -> T:
         """See ``Store.write``."""
-        return cast(T, self._group.write(work))
+        answer: T = self._group.write(work)
+        return answer
 
     def write_later(self, work: Callable[[Tx], None]) -> None:
         """See ``Store.write_later``."""
@@ -178,7 +185,7 @@ class SqlStore:
             self._signal.notify("work")
         # With a sequencer of its own the store only says that there is something to number.
         if count:
-            self._signal.notify("unnumbered" if self.shared else "feed")
+            self._signal.notify("feed" if self._facts.sequencer_lock is None else "unnumbered")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -109,7 +109,7 @@ class Attachment:
 
     def _sending(self, producer: Any = None) -> AbstractContextManager[_NoProducer]:
         """What Celery enters around one send, and around all sends of a group: those become one submit."""
-        return nullcontext(_NO_PRODUCER) if getattr(self._open, "batch", None) is not None else self._batch()
+        return _IN_BATCH if getattr(self._open, "batch", None) is not None else self._batch()
 
     @contextmanager
     def _batch(self) -> Iterator[_NoProducer]:
@@ -190,9 +190,8 @@ class _NoProducer:
     transport = connection
     driver_type = "headway"
 
-    @contextmanager
-    def _reraise_as_library_errors(self) -> Iterator[None]:
-        yield
+    def _reraise_as_library_errors(self) -> AbstractContextManager[None]:
+        return _AS_IT_IS
 
     @contextmanager
     def acquire(self, *_: Any, **__: Any) -> Iterator[_NoProducer]:
@@ -203,6 +202,8 @@ class _NoProducer:
 
 
 _NO_PRODUCER = _NoProducer()
+_IN_BATCH = nullcontext(_NO_PRODUCER)
+_AS_IT_IS = nullcontext()
 
 
 class _RecordingAMQP(AMQP):

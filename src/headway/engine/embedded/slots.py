@@ -243,7 +243,7 @@ class Slots:
             self._leader.acquire()
         keeps = False
         try:
-            while not self.is_stopping():
+            while not self._stopping.is_set():
                 run = self._from_ready() or self._await()
                 if run is not None:
                     keeps = self._keeps_place()
@@ -270,9 +270,10 @@ class Slots:
         return True
 
     def _await(self) -> RunningAttempt | None:
-        begun: list[Begun] = []
-        with contextlib.suppress(StoreUnavailable):
+        try:
             begun = self._door.await_work(self._idle_limit, self._settings.poll_seconds)
+        except StoreUnavailable:
+            begun = []
         if begun:
             return self._take_in(self._register(begun))
         limit = self._idle_limit()
@@ -280,11 +281,11 @@ class Slots:
 
     def _idle_limit(self) -> int:
         # For the others that idle, too: they come to the deque next.
-        return 0 if self.is_stopping() else max(1, self.idle)
+        return 0 if self._stopping.is_set() else max(1, self.idle)
 
     def _limit(self) -> int:
         """How many jobs to take: several only where they are short and every slot has work."""
-        if self.is_stopping():
+        if self._stopping.is_set():
             return 0
         if self.idle:
             return 1
@@ -297,11 +298,12 @@ class Slots:
             return None
 
     def _take_done(self) -> list[Finish]:
-        finishes = []
-        with contextlib.suppress(IndexError):
-            while True:
+        finishes: list[Finish] = []
+        while True:
+            try:
                 finishes.append(self._done.popleft())
-        return finishes
+            except IndexError:
+                return finishes
 
     def _exchange(self, finishes: list[Finish], limit: int) -> RunningAttempt | None:
         """One commit: finishes go out and jobs come in. Keeps trying while the store is away."""
