@@ -105,6 +105,14 @@ class Tx(Protocol):
         """Insert jobs with their first event. Raises ``DuplicateJob`` when an id or idempotency key is taken."""
         ...
 
+    def insert_new(self, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """Insert those of the jobs whose id and idempotency key are free, as ``insert_jobs`` does; which, in order.
+
+        Of two rows here with one id or key the first is inserted. A row of another transaction that is not yet
+        committed is waited for.
+        """
+        ...
+
     def inserted(self, row: Mapping[str, Any]) -> Job:
         """The job that a row of ``insert_jobs`` is, without reading it back."""
         ...

@@ -42,12 +42,12 @@ def submit_job(ctx: Context, command: SubmitJob) -> Job:
     new = command.job_id is None and command.idempotency_key is None
 
     def work(tx: Tx) -> Job:
-        # An id made here, without a key, stands for nothing yet.
-        known = None if new else _known(tx, row)
-        if known is None:
+        if new:
+            # An id made here, without a key, stands for nothing yet.
             _insert(ctx, tx, [row])
             return tx.inserted(row)
-        job = tx.get(known)
+        (job_id,) = _insert_or_find(ctx, tx, [row])
+        job = tx.get(job_id)
         assert job is not None
         return job
 
@@ -77,7 +77,7 @@ def submit_batch(ctx: Context, commands: Sequence[SubmitJob]) -> list[str]:
         if not special:
             _insert(ctx, tx, rows)
             return [row["id"] for row in rows]
-        return [_insert_or_find(ctx, tx, row) for row in rows]
+        return _insert_or_find(ctx, tx, rows)
 
     ids = ctx.services.store.write(work)
     _wake(ctx, rows)
@@ -243,8 +243,8 @@ def forget_result(ctx: Context, job_id: str) -> None:
         ctx.services.blobs.delete(ref)
 
 
-def _known(tx: Tx, row: dict[str, Any]) -> str | None:
-    """The id of the job that this request already is, if any."""
+def _known(tx: Tx, row: dict[str, Any]) -> str:
+    """The id of the job that this request already is: its id or its key is taken."""
     if row["idempotency_key"] is not None:
         found = tx.find_idempotent(row["idempotency_scope"], row["idempotency_key"])
         if found is not None:
@@ -253,23 +253,26 @@ def _known(tx: Tx, row: dict[str, Any]) -> str | None:
                     f"the idempotency key {row['idempotency_key']!r} stands for another request", job_id=found[0]
                 )
             return found[0]
-    fingerprint = tx.fingerprint(row["id"])
-    if fingerprint is not None:
-        if fingerprint != row["fingerprint"]:
-            raise JobIdTaken(f"the id {row['id']!r} stands for another job")
-        return str(row["id"])
-    return None
+    if tx.fingerprint(row["id"]) != row["fingerprint"]:
+        raise JobIdTaken(f"the id {row['id']!r} stands for another job")
+    return str(row["id"])
 
 
-def _insert_or_find(ctx: Context, tx: Tx, row: dict[str, Any]) -> str:
-    known = _known(tx, row)
-    if known is None:
-        _insert(ctx, tx, [row])
-    return known or str(row["id"])
+def _insert_or_find(ctx: Context, tx: Tx, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Insert what is new; the ids of the jobs that these requests are."""
+    new = tx.insert_new(rows)
+    # Who asks first and then inserts asks for nothing, nearly always.
+    ids = [str(row["id"]) if is_new else _known(tx, row) for row, is_new in zip(rows, new, strict=True)]
+    _audit_submits(ctx, tx, [row for row, is_new in zip(rows, new, strict=True) if is_new])
+    return ids
 
 
 def _insert(ctx: Context, tx: Tx, rows: Sequence[dict[str, Any]], verb_name: str = "submit_job") -> None:
     tx.insert_jobs(rows)
+    _audit_submits(ctx, tx, rows, verb_name)
+
+
+def _audit_submits(ctx: Context, tx: Tx, rows: Sequence[dict[str, Any]], verb_name: str = "submit_job") -> None:
     tx.audit_many(
         [
             (ctx.actor.name, verb_name, row["id"], "", None, {"task": row["task"]}, trace_id_of(row["traceparent"]))
@@ -285,11 +288,10 @@ def insert_sent(ctx: Context, tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         # Two sends of one finish may carry the same id or key: the first one is the job.
         names = {("id", row["id"]), ("key", row["idempotency_scope"], row["idempotency_key"] or row["id"])}
-        if not names & seen and _known(tx, row) is None:
+        if not names & seen:
             fresh.append(row)
         seen |= names
-    if fresh:
-        _insert(ctx, tx, fresh)
+    _insert_or_find(ctx, tx, fresh)
 
 
 def _audit(ctx: Context, tx: Tx, verb_name: str, job: Job, *, reason: str, before: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import Any, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, CursorResult, Dialect
 
 from headway.store.dialects import DialectFacts
@@ -153,6 +154,51 @@ def positional(statement: sa.ClauseElement, dialect: Dialect, names: Sequence[st
     order = getattr(compiled, "positiontup", None)
     assert order is not None
     return str(compiled), list(order)
+
+
+class NewRows:
+    """INSERT of those rows whose unique values are free, saying which.
+
+    Args:
+        table: it has a column ``id``, which names a row; rows have a value for every column.
+        dialect: for which database.
+        facts: how it is spoken.
+    """
+
+    def __init__(self, table: sa.Table, dialect: Dialect, facts: DialectFacts) -> None:
+        self._many: dict[int, str] = {}
+        self._one = ""
+        names = [column.name for column in table.columns]
+        if facts.round_trips:
+            kinds = {column.name: column.type for column in table.columns}
+            for size in SIZES:
+                insert = postgresql.insert(table).from_select(names, records(kinds, size))
+                self._many[size] = Prepared(insert.on_conflict_do_nothing().returning(table.c.id), dialect).sql
+        else:
+            self._one, _ = positional(sqlite.insert(table).on_conflict_do_nothing(), dialect, names)
+        self._pick = itemgetter(*names)
+        self._id = names.index("id")
+
+    def run(self, cursor: Cursor, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """Execute for all rows; for each whether it was inserted."""
+        values = [self._pick(row) for row in rows]
+        if self._one:
+            return [self._inserted(cursor, row) for row in values]
+        free: set[str] = set()
+        for start in range(0, len(values), _CHUNK):
+            chunk = values[start : start + _CHUNK]
+            cursor.execute(self._many[size_class(len(chunk))], {"rows": json.dumps(chunk)})
+            free.update(row[0] for row in cursor.fetchall())
+        answers = []
+        for row in values:
+            answers.append(row[self._id] in free)
+            # The first one of an id is the row.
+            free.discard(row[self._id])
+        return answers
+
+    def _inserted(self, cursor: Cursor, row: Sequence[Any]) -> bool:
+        cursor.execute(self._one, row)
+        return cursor.rowcount == 1
 
 
 def insert_many(table: sa.Table, dialect: Dialect, facts: DialectFacts, *, without: Sequence[str] = ()) -> ManyRows:

@@ -17,7 +17,7 @@ from headway.model.commands import Begun
 from headway.model.states import BY_VERB, JobState, Transition, Verb
 from headway.ports.store import Move, Moved, TransitionRefused
 from headway.store.dialects import DialectFacts
-from headway.store.prepared import Cursor, Prepared, insert_many, records, size_class
+from headway.store.prepared import Cursor, NewRows, Prepared, insert_many, records, size_class
 from headway.store.tables import jobs
 
 
@@ -76,6 +76,7 @@ class Transitions:
     def __init__(self, dialect: Dialect, facts: DialectFacts) -> None:
         self._dialect = dialect
         self._insert = insert_many(jobs, dialect, facts)
+        self._insert_new = NewRows(jobs, dialect, facts)
         self._facts = facts
         self._any_ready = Prepared(_ready(1), dialect)
         self._claims: dict[int, Prepared] = {}
@@ -84,11 +85,14 @@ class Transitions:
 
     def insert(self, cursor: Cursor, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert complete job rows; their state must be one that a creating verb enters."""
-        for row in rows:
-            if row["state"] not in _CREATED:
-                raise AssertionError(f"expected a job to be created in one of {sorted(_CREATED)}, got: {row['state']}")
+        _check_created(rows)
         pick = self._insert.pick
         self._insert.run(cursor, [pick(row) for row in rows])
+
+    def insert_new(self, cursor: Cursor, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """The same for those whose id and key are free; which they are."""
+        _check_created(rows)
+        return self._insert_new.run(cursor, rows)
 
     def move(self, cursor: Cursor, move: Move, now: int) -> tuple[Moved, str] | TransitionRefused:
         """One guarded transition; returns what happened and the job's task."""
@@ -157,6 +161,12 @@ class Transitions:
         found = [Claimed._make(row) for row in taken]
         found.sort(key=lambda row: (-row.priority, row.queued_at, row.id))
         return found
+
+
+def _check_created(rows: Sequence[Mapping[str, Any]]) -> None:
+    for row in rows:
+        if row["state"] not in _CREATED:
+            raise AssertionError(f"expected a job to be created in one of {sorted(_CREATED)}, got: {row['state']}")
 
 
 def _shape(move: Move, *, blind: bool = False) -> _Shape:

@@ -69,6 +69,17 @@ class SqlTx:
         """See ``Tx.insert_jobs``."""
         self.writes += 1
         self._statements.transitions.insert(self._cursor, rows)
+        self._created(rows)
+
+    def insert_new(self, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """See ``Tx.insert_new``."""
+        new = self._statements.transitions.insert_new(self._cursor, rows)
+        # What is known already is refused or answered without harm to the neighbours in the group.
+        self.writes += any(new)
+        self._created([row for row, is_new in zip(rows, new, strict=True) if is_new])
+        return new
+
+    def _created(self, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows:
             verb = Verb.SUBMIT if row["state"] == JobState.QUEUED else Verb.SCHEDULE
             self.made_ready = self.made_ready or verb is Verb.SUBMIT
