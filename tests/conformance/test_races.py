@@ -110,6 +110,21 @@ def test_a_batch_is_all_or_none(houses: list[House]) -> None:
     assert len(list_jobs(houses[0].ctx, ListJobs()).items) == 1
 
 
+def test_of_two_requests_with_one_id_the_one_whose_key_is_free_is_the_job(houses: list[House]) -> None:
+    """Each is answered for itself, although they are stored by one statement."""
+    taken = submit_job(houses[0].ctx, SubmitJob("app.a", idempotency_key="taken"))
+    batch = [
+        SubmitJob("app.a", job_id="x", idempotency_key="taken"),
+        SubmitJob("app.b", job_id="x", idempotency_key="free", run_at=2_000_000_000_000_000),
+    ]
+    assert submit_batch(houses[1].ctx, batch) == [taken.id, "x"]
+    house = houses[0]
+    while house.store.number_events():
+        pass
+    assert [(event.task, event.verb) for event in read_events(house.ctx, 0, 10, "x")] == [("app.b", "schedule")]
+    check_invariants(house.store)
+
+
 def test_a_key_is_the_callers_own_and_for_one_task(houses: list[House]) -> None:
     one = submit_job(houses[0].ctx, SubmitJob("app.task", idempotency_key="k"))
     other_task = submit_job(houses[0].ctx, SubmitJob("app.other", idempotency_key="k"))

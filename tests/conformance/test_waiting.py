@@ -31,13 +31,13 @@ def test_a_submit_answers_what_is_stored(house: House) -> None:
             backoff=Backoff("exponential", 1.0, 5.0, 0.5),
             isolation="process",
             labels={"a": "b"},
-            idempotency_key="k",
-            job_id="own",
             parent_id="p",
             root_id="r",
         ),
     )
-    assert full == get_job(house.ctx, "own")
+    assert full == get_job(house.ctx, full.id)
+    named = house.submit(job_id="own", idempotency_key="k")
+    assert named == get_job(house.ctx, "own") == house.submit(job_id="own", idempotency_key="k")
 
 
 def test_who_waits_is_handed_the_job_as_it_ended(house: House) -> None:

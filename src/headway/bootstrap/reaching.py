@@ -136,10 +136,6 @@ class LooseDoor:
                     raise
                 time.sleep(0.02)
 
-    def submit(self, command: Any) -> Any:
-        """See ``JobDoor.submit``."""
-        return self._call(lambda door: door.submit(command))
-
     def submit_many(self, commands: Any) -> Any:
         """See ``JobDoor.submit_many``."""
         return self._call(lambda door: door.submit_many(commands))

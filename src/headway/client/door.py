@@ -29,12 +29,6 @@ class RemoteDoor:
         """A server runs what it accepts."""
         return True
 
-    def submit(self, command: SubmitJob) -> Job:
-        """See ``JobDoor.submit``."""
-        job = self.get(self.submit_many([command])[0])
-        assert job is not None
-        return job
-
     def submit_many(self, commands: Sequence[SubmitJob]) -> list[str]:
         """See ``JobDoor.submit_many``."""
         sends = [asdict(command) for command in commands]

@@ -47,12 +47,8 @@ class JobDoor(Protocol):
         """A held attempt's thread has returned: the job may begin again."""
         ...
 
-    def submit(self, command: SubmitJob) -> Job:
-        """Accept a job sent by a task's body or a script: stored when this returns."""
-        ...
-
     def submit_many(self, commands: Sequence[SubmitJob]) -> list[str]:
-        """Accept all of these jobs or none; returns their ids in order."""
+        """Accept jobs sent by a task's body or a script, all or none; stored when this returns their ids, in order."""
         ...
 
     def get(self, job_id: str) -> Job | None:

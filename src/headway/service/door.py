@@ -92,7 +92,7 @@ class StoreJobDoor:
         self._services.store.write(lambda tx: tx.release(job_id, fence))
 
     def submit(self, command: SubmitJob) -> Job:
-        """See ``JobDoor.submit``."""
+        """Accept one job; beyond the port, for who holds this door and wants more than the id."""
         job = jobs.submit_job(self._ctx, command)
         self._sent.last = job.id
         return job

@@ -68,8 +68,7 @@ def submit_batch(ctx: Context, commands: Sequence[SubmitJob]) -> list[str]:
         try:
             rows.append(job_row(ctx, command, now))
         except InvalidRequest as error:
-            if len(commands) > 1:
-                error.details.setdefault("index", index)
+            error.details.setdefault("index", index)
             raise
     special = any(row["idempotency_key"] is not None for row in rows) or any(c.job_id for c in commands)
 

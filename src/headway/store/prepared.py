@@ -160,12 +160,13 @@ class NewRows:
     """INSERT of those rows whose unique values are free, saying which.
 
     Args:
-        table: it has a column ``id``, which names a row; rows have a value for every column.
+        table: rows have a value for every column.
+        unique: its columns whose values must be free.
         dialect: for which database.
         facts: how it is spoken.
     """
 
-    def __init__(self, table: sa.Table, dialect: Dialect, facts: DialectFacts) -> None:
+    def __init__(self, table: sa.Table, unique: Sequence[str], dialect: Dialect, facts: DialectFacts) -> None:
         self._many: dict[int, str] = {}
         self._one = ""
         names = [column.name for column in table.columns]
@@ -173,27 +174,28 @@ class NewRows:
             kinds = {column.name: column.type for column in table.columns}
             for size in SIZES:
                 insert = postgresql.insert(table).from_select(names, records(kinds, size))
-                self._many[size] = Prepared(insert.on_conflict_do_nothing().returning(table.c.id), dialect).sql
+                insert = insert.on_conflict_do_nothing()
+                self._many[size] = Prepared(insert.returning(*(table.c[name] for name in unique)), dialect).sql
         else:
             self._one, _ = positional(sqlite.insert(table).on_conflict_do_nothing(), dialect, names)
         self._pick = itemgetter(*names)
-        self._id = names.index("id")
+        self._names = itemgetter(*(names.index(name) for name in unique))
 
     def run(self, cursor: Cursor, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
         """Execute for all rows; for each whether it was inserted."""
         values = [self._pick(row) for row in rows]
         if self._one:
             return [self._inserted(cursor, row) for row in values]
-        free: set[str] = set()
+        free: set[tuple[Any, ...]] = set()
         for start in range(0, len(values), _CHUNK):
             chunk = values[start : start + _CHUNK]
             cursor.execute(self._many[size_class(len(chunk))], {"rows": json.dumps(chunk)})
-            free.update(row[0] for row in cursor.fetchall())
+            free.update(cursor.fetchall())
         answers = []
         for row in values:
-            answers.append(row[self._id] in free)
-            # The first one of an id is the row.
-            free.discard(row[self._id])
+            answers.append(self._names(row) in free)
+            # Of rows that are alike in all of them the first is the one.
+            free.discard(self._names(row))
         return answers
 
     def _inserted(self, cursor: Cursor, row: Sequence[Any]) -> bool:

@@ -165,9 +165,12 @@ class Statements:
         head = sa.select(sa.func.max(known.c.value))
         self.feed_head = prepare(head)
         self.feed_bounds = prepare(sa.select(purged.scalar_subquery(), head.scalar_subquery()))
-        self.read_counter = prepare(sa.select(counters.c.value).where(counters.c.name == _p("counter")))
-        self.set_counter = prepare(
-            sa.update(counters).values(value=_p("new_value", sa.BigInteger)).where(counters.c.name == _p("counter"))
+        at_least = _p("at_least", sa.BigInteger)
+        # Two may purge at once; the mark never goes back.
+        self.mark_purged = prepare(
+            sa.update(counters)
+            .values(value=at_least)
+            .where(counters.c.name == sa.literal_column("'purged'"), counters.c.value < at_least)
         )
         self.number_events = prepare(_number_events())
         columns = [position.label("pos") if column is events.c.pos else column for column in EVENT_COLUMNS]
@@ -242,7 +245,7 @@ def _end_attempts(dialect: Dialect, facts: DialectFacts) -> ManyRows:
 
 
 def _number_events() -> sa.Update:
-    # Taken in the order of their ids; positions follow on the counter's value, which the caller reads under the lock.
+    # Taken in the order of their ids; positions follow on the feed's head, which the caller reads under the lock.
     waiting = (
         sa.select(events.c.id)
         .where(events.c.pos.is_(None))

@@ -1,7 +1,8 @@
 """The tables, as SQLAlchemy Core. Checks are derived from the transition table.
 
 Times are integer UTC microseconds, because SQLite loses time zones; JSON is text, because both databases
-then hold the same bytes. Integer ids of events and logs are the database's own, everything else is a string.
+then hold the same bytes. Integer ids of logs, and of events in Postgres, are the database's own; the id of an event
+in SQLite is its position; everything else is a string.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Transitions:
     def __init__(self, dialect: Dialect, facts: DialectFacts) -> None:
         self._dialect = dialect
         self._insert = insert_many(jobs, dialect, facts)
-        self._insert_new = NewRows(jobs, dialect, facts)
+        self._insert_new = NewRows(jobs, ("id", "idempotency_scope", "idempotency_key"), dialect, facts)
         self._facts = facts
         self._any_ready = Prepared(_ready(1), dialect)
         self._claims: dict[int, Prepared] = {}

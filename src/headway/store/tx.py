@@ -272,8 +272,7 @@ class SqlTx:
         last = statements.last_position.value(cursor, given)
         for delete in statements.delete_of_jobs:
             delete.change(cursor, given)
-        purged = statements.read_counter.value(cursor, {"counter": "purged"}) or 0
-        statements.set_counter.change(cursor, {"counter": "purged", "new_value": max(purged, last or 0)})
+        statements.mark_purged.change(cursor, {"at_least": last or 0})
         return len(chosen), [row[1] for row in chosen if row[1]]
 
     def register_worker(self, worker_id: str, facts: Mapping[str, Any]) -> None:

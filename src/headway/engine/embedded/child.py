@@ -55,12 +55,6 @@ class PipeDoor:
         self._numbers = itertools.count()
         self._waiting: dict[int, queue.SimpleQueue[tuple[bool, Any]]] = {}
 
-    def submit(self, command: SubmitJob) -> Job:
-        """See ``JobDoor.submit``."""
-        job = job_from_wire(self._ask("submit", to_wire(command)))
-        assert job is not None
-        return job
-
     def submit_many(self, commands: Sequence[SubmitJob]) -> list[str]:
         """See ``JobDoor.submit_many``."""
         ids: list[str] = self._ask("submit_many", to_wire(list(commands)))

@@ -177,8 +177,6 @@ class Conversation:
     def _ask_door(self, verb: str, arguments: list[Any]) -> Any:
         door = self._door
         match verb, arguments:
-            case "submit", [data]:
-                return door.submit(read_submit(data))
             case "submit_many", [data]:
                 return door.submit_many([read_submit(one) for one in data])
             case "wait", [job_id, timeout]:

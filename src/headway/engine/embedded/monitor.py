@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from headway.engine.embedded.slots import unacceptable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from headway.ports.jobdoor import JobDoor
 
 NEWS_SECONDS = 0.25
+_TIDY_AFTER_FAILURE_SECONDS = 1.0
 
 
 class Monitor:
@@ -123,6 +125,8 @@ class Monitor:
     def _look(self) -> float:
         """Do what is due; returns the seconds until something may be due again."""
         now = self._clock.monotonic()
+        # Before anything that may fail: slots may be waiting for it.
+        tidy_at = self._tidy(now)
         runs = self._live()
         for run in runs:
             self._enforce(run, now)
@@ -139,15 +143,24 @@ class Monitor:
             self._beat(now)
             self._news = False
             due = now + self._settings.heartbeat_seconds
-        if self._tidying:
-            assert self._slots is not None
-            # Before the look: what a slot asks for from now on must not be forgotten.
-            self._tidying = False
+        return max(0.0, min([due, tidy_at, *(self._next_stage(run) for run in self._live())]) - self._clock.monotonic())
+
+    def _tidy(self, now: float) -> float:
+        """Tidy the slots if they asked for it; when to do it again."""
+        if not self._tidying:
+            return inf
+        assert self._slots is not None
+        # Before the look: what a slot asks for from now on must not be forgotten.
+        self._tidying = False
+        again: float | None = _TIDY_AFTER_FAILURE_SECONDS
+        try:
             again = self._slots.tidy()
-            if again is not None:
-                self._tidying = True
-                due = min(due, now + again)
-        return max(0.0, min([due, *(self._next_stage(run) for run in self._live())]) - self._clock.monotonic())
+        except Exception:  # noqa: BLE001 - it is tried again; leases must be renewed meanwhile
+            self._log.exception("engine.tidy_failed")
+        if again is None:
+            return inf
+        self._tidying = True
+        return now + again
 
     def _held(self) -> list[RunningAttempt]:
         """All attempts whose end is not recorded: one that has ended and waits for the store needs its lease too."""

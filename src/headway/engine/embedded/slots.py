@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -153,6 +152,8 @@ class Slots:
             After how many seconds another look is needed; None when nothing can be waiting.
         """
         now = self._clock.monotonic()
+        # First: what comes after it waits for the door, and may fail.
+        place_looks_again = self._hand_on_place(now)
         while self._ready and now - self._ready[0].begun_clock > _READY_SECONDS:
             try:
                 run = self._ready.popleft()
@@ -163,12 +164,19 @@ class Slots:
                 self._done.append(Finish(run.id, run.fence, AttemptOutcome.INTERRUPTED, begun=run.begun))
         if self._done and now - self._done_since > _DONE_SECONDS:
             self._tell_or_keep(self._take_done())
-        with contextlib.suppress(IndexError):
-            if now - self._kept[0] > _KEPT_SECONDS and self._take_place():
-                self._leader.release()
-        if self._ready or self._done:
-            return _TIDY_SECONDS
-        return _KEPT_SECONDS if now - self._kept_last < _KEPT_LATELY_SECONDS else None
+        return _TIDY_SECONDS if self._ready or self._done else place_looks_again
+
+    def _hand_on_place(self, now: float) -> float | None:
+        """Let another slot wait for work where the one that kept the place is not back; when to look again."""
+        try:
+            age = now - self._kept[0]
+        except IndexError:
+            return _KEPT_SECONDS if now - self._kept_last < _KEPT_LATELY_SECONDS else None
+        if age < _KEPT_SECONDS:
+            return _KEPT_SECONDS - age
+        if self._take_place():
+            self._leader.release()
+        return _KEPT_SECONDS
 
     def _tell_or_keep(self, finishes: list[Finish]) -> None:
         """Tell the door; while it does not answer they wait on disk, and here for whoever asks next."""
