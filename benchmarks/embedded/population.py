@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ import httpx
 from benchmarks.embedded.plan import Plan, folder, say
 from benchmarks.machine import Load
 from benchmarks.measure import Figure, Goal
-from benchmarks.processes import HeadwayUp
+from benchmarks.processes import HeadwayUp, run_child
 
 _TASK = "headway.pbpk.run_population"
 _LOOK_SECONDS = 0.2
@@ -27,7 +28,7 @@ def populations(plan: Plan) -> list[Figure]:
     """A population of 20,000 on two warm worker processes and on one, in turns; memory of the service meanwhile."""
     size = plan.of(20_000, 2_000)
     answers: dict[int, list[dict[str, float]]] = {1: [], 2: []}
-    others = []
+    others, bare = [], []
     with folder() as path, HeadwayUp(path / "data", workers=2) as server, server.client() as client:
         for turn in range(min(plan.runs, _MOST_TURNS)):
             with Load() as load:
@@ -35,14 +36,32 @@ def populations(plan: Plan) -> list[Figure]:
                     _warm(server, client, workers)
                     answers[workers].append(_run(server, client, size, workers))
             others.append(load.others)
+            bare.append(_bare(plan))
             took = {workers: found[-1] for workers, found in answers.items()}
-            say(f"{turn + 1}: {took[2]['whole']:.1f} s on two, {took[1]['whole']:.1f} s on one")
+            say(
+                f"{turn + 1}: {took[2]['whole']:.1f} s on two, {took[1]['whole']:.1f} s on one; "
+                f"the bare solver, two processes : one: {bare[-1]:.2f}"
+            )
         figures = _figures(size, answers, tuple(others))
+        note = "what the machine's two cores give"
+        figures.append(Figure("the solver alone, two processes : one", "times", tuple(bare), None, tuple(others), note))
         if plan.long:
             large = _run(server, client, plan.of(200_000, 4_000), 2)
             name = f"memory (RSS) of the service, population of {plan.of(200_000, 4_000):,}"
             figures.append(Figure(name, "MiB", (large["rss"],), _MEMORY, note=f"took {large['whole']:.0f} s"))
     return figures
+
+
+def _bare(plan: Plan) -> float:
+    """How much more two processes simulate than one when neither has anything to do with Headway."""
+    seconds = float(plan.of(6, 1))
+    with folder() as path, ThreadPoolExecutor(2) as pool:
+
+        def rate(_: int) -> float:
+            return float(run_child("benchmarks.embedded.solver_run", {"seconds": seconds}, path)["rate"])
+
+        alone = rate(0)
+        return sum(pool.map(rate, range(2))) / alone
 
 
 def _figures(size: int, answers: dict[int, list[dict[str, float]]], busy: tuple[float, ...]) -> list[Figure]:

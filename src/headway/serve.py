@@ -6,6 +6,7 @@ It reads one line of JSON from its standard input and ends when that input ends:
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -20,6 +21,8 @@ def main() -> NoReturn:
     """Run the service process; ends the interpreter with its exit code."""
     # A terminal that closes tells the whole group: the supervisor turns it into an end in good order.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # A hundred thousand objects come to stay while everything is imported: looking through them for garbage is in vain.
+    gc.disable()
     message = json.loads(sys.stdin.readline())
     _end_with(int(message["supervisor"]))
     from headway.bootstrap.starting import serve

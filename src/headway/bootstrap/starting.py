@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -113,6 +114,8 @@ def _serve(settings: Settings, listener: socket.socket, url: str, *, app: str | 
         # Uvicorn raises what it caught once more when it has ended: the default would kill before the drain.
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     node.start()
+    gc.freeze()
+    gc.enable()
     try:
         server.run(sockets=[listener])
     finally:
