@@ -113,9 +113,10 @@ def _serve(settings: Settings, listener: socket.socket, url: str, *, app: str | 
     for number in (signal.SIGTERM, signal.SIGINT):
         # Uvicorn raises what it caught once more when it has ended: the default would kill before the drain.
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-    node.start()
+    # What was imported stays. Before the first job: what a task leaves behind must be collected.
     gc.freeze()
     gc.enable()
+    node.start()
     try:
         server.run(sockets=[listener])
     finally:
