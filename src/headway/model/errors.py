@@ -170,6 +170,37 @@ class EngineNotAvailable(HeadwayError):
     default_hint = "Use the embedded engine: JOB_BACKEND=thread, or `headway up --engine thread`."
 
 
+class ObservesOnly(HeadwayError):
+    """This server watches a cluster: nothing is submitted, cancelled or run again through it."""
+
+    code = "observes_only"
+    kind = ErrorKind.CONFLICT
+    default_hint = "Send tasks by the application itself, or run jobs here with `headway up`."
+
+
+class BrokerNotSupported(HeadwayError):
+    """The broker is of a kind that cannot be watched."""
+
+    code = "broker_not_supported"
+    kind = ErrorKind.SETUP
+    default_hint = "Redis, Valkey and RabbitMQ can be watched: redis://, rediss://, sentinel://, amqp://, amqps://."
+
+
+class BrokerAway(HeadwayError):
+    """The broker does not answer, or not in time."""
+
+    code = "broker_away"
+    kind = ErrorKind.UNAVAILABLE
+    default_hint = "Start the broker or correct its URL; Headway connects again by itself."
+
+
+class TaskNotFound(HeadwayError):
+    """Nobody knows a task with this id: no job of ours, nothing observed, nothing in the result backend."""
+
+    code = "task_not_found"
+    kind = ErrorKind.NOT_FOUND
+
+
 class CanvasNotSupported(HeadwayError):
     """A canvas that needs a join (chord, or replace by a chain or group) cannot run yet."""
 

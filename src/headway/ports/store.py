@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from headway.model.commands import BeatAnswer, BeatReport, Begun, ListJobs, NewLogLine
 from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
 from headway.model.states import JobState, Verb
+from headway.ports.observations import ObservedReader, ObservedTx
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -96,6 +97,11 @@ class Tx(Protocol):
     """
 
     made_ready: bool
+
+    @property
+    def observed(self) -> ObservedTx:
+        """The statements about what is observed of a Celery cluster."""
+        ...
 
     def now(self) -> int:
         """The store's time, UTC microseconds: the database's own where it has one."""
@@ -235,6 +241,11 @@ class Tx(Protocol):
 
 class Reader(Protocol):
     """Reads, each of one moment. Only what is committed is seen."""
+
+    @property
+    def observed(self) -> ObservedReader:
+        """The reads of what is observed of a Celery cluster."""
+        ...
 
     def now(self) -> int:
         """The store's time, UTC microseconds."""

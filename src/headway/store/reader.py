@@ -15,6 +15,7 @@ from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
 from headway.model.states import LIVE_STATES, JobState
 from headway.ports.store import StoredResult
 from headway.store.access import Access
+from headway.store.observed import SqlObservedReader
 from headway.store.rows import (
     ATTEMPT_COLUMNS,
     JOB_COLUMNS,
@@ -44,6 +45,11 @@ class SqlReader:
         """See ``Reader.now``."""
         query = self._statements.facts.database_time
         return int(self._access.connection.exec_driver_sql(query).scalar_one()) if query else self._now()
+
+    @property
+    def observed(self) -> SqlObservedReader:
+        """See ``Reader.observed``."""
+        return SqlObservedReader(self._access, self._statements.observed)
 
     def get(self, job_id: str) -> Job | None:
         """See ``Reader.get``."""

@@ -14,8 +14,11 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.schema import SchemaItem
 
 from headway.model.errors import SchemaMismatch, StoreDamaged
-from headway.store.tables import NOT_ON_SQLITE, metadata
+from headway.store.observed_tables import observed_tasks
+from headway.store.tables import NOT_ON_SQLITE
 
+# Of all tables: importing those of observations has added them.
+_metadata = observed_tasks.metadata
 _MIGRATION_LOCK = 5207062
 _SMALL_BYTES = 32 << 20
 
@@ -121,7 +124,7 @@ def upgrade_schema(engine: Engine) -> SchemaState:
 
 
 def _refuse_foreign(connection: Connection) -> None:
-    taken = sorted(set(metadata.tables) & set(sa.inspect(connection).get_table_names()))
+    taken = sorted(set(_metadata.tables) & set(sa.inspect(connection).get_table_names()))
     if taken:
         raise SchemaMismatch(
             f"the database has tables of another program under names that Headway needs: {', '.join(taken)}",
@@ -139,4 +142,4 @@ def differences(engine: Engine) -> list[object]:
 
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_object": wanted})
-        return list(compare_metadata(context, metadata))
+        return list(compare_metadata(context, _metadata))

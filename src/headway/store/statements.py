@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
 from headway.store.dialects import DialectFacts
+from headway.store.observed import ObservedStatements
 from headway.store.prepared import SIZES, ManyRows, Prepared, insert_many, positional, records
 from headway.store.rows import EVENT_COLUMNS, JOB_COLUMNS
 from headway.store.tables import attempts, audit, counters, events, job_labels, job_logs, jobs, sessions, workers
@@ -41,6 +42,7 @@ class Statements:
             return Prepared(statement, dialect)
 
         self.facts = facts
+        self.observed = ObservedStatements(dialect, facts)
         self.transitions = Transitions(dialect, facts)
         # Where holding the transaction is the sequencer's lock, an event's id is its position.
         self._position = events.c.id if facts.sequencer_lock is None else events.c.pos

@@ -13,6 +13,7 @@ from headway.model.commands import BeatAnswer, BeatReport, Begun, NewLogLine
 from headway.model.job import Job, Session
 from headway.model.states import BY_VERB, JobState, Verb
 from headway.ports.store import EndedAttempt, Lapsed, Move, Moved, TransitionRefused
+from headway.store.observed import SqlObservedTx
 from headway.store.prepared import Cursor
 from headway.store.rows import JOB_COLUMNS, JobRow, to_job
 from headway.store.statements import Statements
@@ -62,6 +63,14 @@ class SqlTx:
     def now(self) -> int:
         """See ``Tx.now``."""
         return self._now
+
+    @property
+    def observed(self) -> SqlObservedTx:
+        """See ``Tx.observed``."""
+        return SqlObservedTx(self._cursor, self._statements.observed, self._wrote)
+
+    def _wrote(self) -> None:
+        self.writes += 1
 
     # The way of one job
 

@@ -1,0 +1,367 @@
+"""What a Celery cluster says of a task, and THE table that makes a state of it.
+
+A task's state is a function of the set of everything that was said of it, in whatever order that arrived and however
+often: so duplicates, late events and two observers side by side change nothing, and no state goes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from headway.model.states import JobState
+
+
+class Said(StrEnum):
+    """Who said it, and what: Celery's task events, a worker that was asked, or the result backend.
+
+    The values are what a trail stores, so they never change.
+    """
+
+    SENT = "sent"
+    RECEIVED = "received"
+    STARTED = "started"
+    RETRIED = "retried"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REVOKED = "revoked"
+    REJECTED = "rejected"
+    REQUEUED = "requeued"  # task-rejected with requeue: back to its queue
+    SEEN_WAITING = "seen_waiting"  # a worker that was asked holds it (reserved or scheduled)
+    SEEN_RUNNING = "seen_running"  # a worker that was asked runs it
+    RESULT_STARTED = "result_started"  # the result backend, while it runs (task_track_started)
+    RESULT_RETRY = "result_retry"
+    RESULT_SUCCESS = "result_success"
+    RESULT_FAILURE = "result_failure"
+    RESULT_REVOKED = "result_revoked"
+    RESULT_REJECTED = "result_rejected"
+
+
+class CeleryState(StrEnum):
+    """States as Celery spells them."""
+
+    PENDING = "PENDING"
+    RECEIVED = "RECEIVED"
+    STARTED = "STARTED"
+    RETRY = "RETRY"
+    REJECTED = "REJECTED"
+    REVOKED = "REVOKED"
+    FAILURE = "FAILURE"
+    SUCCESS = "SUCCESS"
+
+
+class Meaning(NamedTuple):
+    """What one saying means.
+
+    Attributes:
+        state: the state that it is evidence of.
+        rank: within one run of the task (its first try, its first retry …) the later of two; ends are later than all.
+        ends: whether nothing follows it.
+    """
+
+    state: CeleryState
+    rank: int
+    ends: bool
+
+
+_C = CeleryState
+# Of two ends the one that the result backend keeps: a success is never overwritten there, a failure is.
+MEANINGS: Final[Mapping[Said, Meaning]] = {
+    Said.SENT: Meaning(_C.PENDING, 0, False),
+    Said.REQUEUED: Meaning(_C.PENDING, 0, False),
+    Said.RECEIVED: Meaning(_C.RECEIVED, 1, False),
+    Said.SEEN_WAITING: Meaning(_C.RECEIVED, 1, False),
+    Said.STARTED: Meaning(_C.STARTED, 2, False),
+    Said.SEEN_RUNNING: Meaning(_C.STARTED, 2, False),
+    Said.RESULT_STARTED: Meaning(_C.STARTED, 2, False),
+    Said.RETRIED: Meaning(_C.RETRY, 3, False),
+    Said.RESULT_RETRY: Meaning(_C.RETRY, 3, False),
+    Said.REJECTED: Meaning(_C.REJECTED, 1, True),
+    Said.RESULT_REJECTED: Meaning(_C.REJECTED, 1, True),
+    Said.REVOKED: Meaning(_C.REVOKED, 2, True),
+    Said.RESULT_REVOKED: Meaning(_C.REVOKED, 2, True),
+    Said.FAILED: Meaning(_C.FAILURE, 3, True),
+    Said.RESULT_FAILURE: Meaning(_C.FAILURE, 3, True),
+    Said.SUCCEEDED: Meaning(_C.SUCCESS, 4, True),
+    Said.RESULT_SUCCESS: Meaning(_C.SUCCESS, 4, True),
+}
+
+EVENTS: Final[Mapping[str, Said]] = {
+    "task-sent": Said.SENT,
+    "task-received": Said.RECEIVED,
+    "task-started": Said.STARTED,
+    "task-retried": Said.RETRIED,
+    "task-succeeded": Said.SUCCEEDED,
+    "task-failed": Said.FAILED,
+    "task-revoked": Said.REVOKED,
+    "task-rejected": Said.REJECTED,
+}
+"""Celery's events; ``task-rejected`` with ``requeue`` is ``REQUEUED``."""
+
+COUNTED: Final[frozenset[Said]] = frozenset(EVENTS.values()) | {Said.REQUEUED}
+"""What the counters of ``/metrics`` count: events, never what was found out afterwards."""
+
+RESULTS: Final[Mapping[str, Said]] = {
+    "STARTED": Said.RESULT_STARTED,
+    "RETRY": Said.RESULT_RETRY,
+    "SUCCESS": Said.RESULT_SUCCESS,
+    "FAILURE": Said.RESULT_FAILURE,
+    "REVOKED": Said.RESULT_REVOKED,
+    "REJECTED": Said.RESULT_REJECTED,
+}
+"""States in a result backend; others are custom ones, which mean that it runs."""
+
+ENDED: Final = 1_000_000
+"""Rank from which a task has ended."""
+TERMINAL: Final[frozenset[CeleryState]] = frozenset(m.state for m in MEANINGS.values() if m.ends)
+OUR_STATE: Final[Mapping[CeleryState, JobState]] = {
+    _C.PENDING: JobState.QUEUED,
+    _C.RECEIVED: JobState.QUEUED,
+    _C.STARTED: JobState.RUNNING,
+    _C.RETRY: JobState.RETRY_SCHEDULED,
+    _C.SUCCESS: JobState.SUCCEEDED,
+    _C.FAILURE: JobState.FAILED,
+    _C.REVOKED: JobState.CANCELLED,
+    _C.REJECTED: JobState.FAILED,
+}
+"""What the state of an observed task is called beside those of jobs."""
+
+_TRAIL_HEAD, _TRAIL_TAIL = 16, 48
+_MAX_RUN = 90_000
+
+
+class Mark(NamedTuple):
+    """One saying in a task's trail.
+
+    Attributes:
+        said: a value of ``Said``.
+        at: UTC microseconds by the clock of who said it; 0 where it said no time.
+        worker: who said it; empty for the result backend.
+        retries: the number of the run, where it was said.
+        note: the exception of a retry or a failure, cut short.
+    """
+
+    said: str
+    at: int
+    worker: str
+    retries: int | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One thing said of one task.
+
+    Attributes:
+        task_id: of whom.
+        said: what.
+        at: UTC microseconds by the clock of who said it; 0 where it said no time.
+        worker: who said it.
+        facts: what else it said: keys are attributes of ``ObservedTask``.
+    """
+
+    task_id: str
+    said: Said
+    at: int
+    worker: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ObservedTask:
+    """One task of a cluster that is only watched: everything that was ever said of it, and what follows from that.
+
+    Times are UTC microseconds. ``seen_first_at`` and ``seen_at`` are by the observer's clock, all others by the clocks
+    of those who said so.
+
+    Attributes:
+        state, rank: what follows from the trail; the rank never falls.
+        args, kwargs, result, error, traceback: texts, masked and cut.
+        gap: id of the gap in which its end may have been missed; None where nothing is missing.
+        source: ``events``, ``inspect`` or ``results``: who first said that it exists.
+        found: what the columns of indexes held when it was read; None for a new one.
+    """
+
+    id: str
+    name: str | None = None
+    state: str = CeleryState.PENDING
+    rank: int = -1
+    queue: str | None = None
+    worker: str | None = None
+    retries: int = 0
+    args: str | None = None
+    kwargs: str | None = None
+    result: str | None = None
+    error: str | None = None
+    traceback: str | None = None
+    runtime: float | None = None
+    sent_at: int | None = None
+    received_at: int | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    eta: int | None = None
+    expires: int | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    seen_first_at: int = 0
+    seen_at: int = 0
+    source: str = "events"
+    gap: str | None = None
+    trail: list[Mark] = field(default_factory=list)
+    found: tuple[str | None, ...] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is expected of it."""
+        return self.rank >= ENDED
+
+    @property
+    def job_state(self) -> JobState:
+        """Its state by our names."""
+        return OUR_STATE[CeleryState(self.state)]
+
+
+_KEEPS_FIRST: Final = ("name", "args", "kwargs", "root_id", "parent_id", "queue", "eta", "expires")
+_TAKES_LAST: Final = ("result", "error", "traceback", "runtime")
+
+
+def take(task: ObservedTask, evidence: Evidence, seen_at: int) -> bool:
+    """Add one saying to a task's trail; ``settle`` must follow before the task is used.
+
+    Args:
+        task: changed in place.
+        evidence: of this task.
+        seen_at: when it reached the observer.
+
+    Returns:
+        Whether it was new: False for a duplicate, which changes nothing.
+    """
+    said, at, worker, facts = evidence.said, evidence.at, evidence.worker, evidence.facts
+    for mark in task.trail:
+        if mark[0] == said and mark[1] == at and mark[2] == worker:
+            return False
+    retries = facts.get("retries")
+    error = facts.get("error")
+    task.trail.append(Mark(said.value, at, worker, retries, error[:200] if error else None))
+    for name in _KEEPS_FIRST:
+        value = facts.get(name)
+        if value is not None and getattr(task, name) is None:
+            setattr(task, name, value)
+    if retries is not None and retries > task.retries:
+        task.retries = retries
+    if (error is not None or "result" in facts) and MEANINGS[said].rank >= _rank_of_facts(task):
+        for name in _TAKES_LAST:
+            value = facts.get(name)
+            if value is not None:
+                setattr(task, name, value)
+    task.seen_at = max(task.seen_at, seen_at)
+    return True
+
+
+def _rank_of_facts(task: ObservedTask) -> int:
+    """Of whom the error and result kept are: those of an end stand against those of an earlier retry."""
+    return 3 if task.rank < ENDED else (task.rank - ENDED)
+
+
+def settle(task: ObservedTask) -> None:
+    """Work out from the trail what the task's state is; it never goes back behind what it was."""
+    rank, state, decisive = _state_of(task.trail)
+    if rank > task.rank:
+        task.rank, task.state = rank, state.value
+    if rank >= task.rank:
+        _times(task, decisive)
+    if task.ended:
+        task.gap = None
+        if task.state == CeleryState.SUCCESS:
+            # What an earlier try failed with is in the trail.
+            task.error = task.traceback = None
+    if len(task.trail) > _TRAIL_HEAD + _TRAIL_TAIL:
+        del task.trail[_TRAIL_HEAD:-_TRAIL_TAIL]
+
+
+def _state_of(trail: Iterable[Mark]) -> tuple[int, CeleryState, Mark | None]:
+    """(rank, state, the mark that decides) of a set of sayings."""
+    best: tuple[int, int, int] = (-1, 0, 0)
+    state, decisive = CeleryState.PENDING, None
+    marks = list(trail)
+    for mark in marks:
+        meaning = MEANINGS[Said(mark.said)]
+        if meaning.ends:
+            # Of two alike the first: a duplicate delivery ends again, and changes nothing that was recorded.
+            key = (ENDED + meaning.rank, 0, -mark.at)
+        else:
+            run = min(_run_of(mark, marks), _MAX_RUN)
+            key = (run * 10 + meaning.rank, 1, mark.at)
+        if key > best:
+            best, decisive = key, mark
+            state = meaning.state
+            if not meaning.ends and meaning.rank == 0 and key[0] >= 10:
+                # Sent again by a retry: still waiting for its next try.
+                state = CeleryState.RETRY
+    return best[0], state, decisive
+
+
+def _run_of(mark: Mark, marks: list[Mark]) -> int:
+    """Which run of the task a saying is of: its first try is 0.
+
+    Only ``sent`` and ``received`` say it themselves; for the others it is the last that this worker received before.
+    Clocks of two workers are never compared.
+    """
+    if mark.retries is not None:
+        return mark.retries
+    if len(marks) == 1:
+        return 0
+    received = [
+        one.retries
+        for one in marks
+        if one.said == Said.RECEIVED and one.worker == mark.worker and one.at <= mark.at and one.retries is not None
+    ]
+    if received:
+        return max(received)
+    # Its reception was missed: as many runs as this worker saw end before.
+    return sum(
+        1
+        for one in marks
+        if one.said == Said.RETRIED and one.worker == mark.worker and one is not mark and one.at <= mark.at
+    )
+
+
+def _times(task: ObservedTask, decisive: Mark | None) -> None:
+    """The times of the run that decides, each by the clock of the one who did it."""
+    worker = decisive.worker if decisive is not None else ""
+    starts: list[int] = []
+    received: list[int] = []
+    for mark in task.trail:
+        said, at = mark.said, mark.at
+        if not at:
+            continue
+        if said == Said.SENT:
+            if task.sent_at is None or at < task.sent_at:
+                task.sent_at = at
+        elif said == Said.RECEIVED and mark.worker == worker:
+            received.append(at)
+        elif said in _STARTS and mark.worker == worker:
+            starts.append(at)
+    if received:
+        task.received_at = max(received)
+    elif task.received_at is None:
+        task.received_at = max((m.at for m in task.trail if m.said == Said.RECEIVED and m.at), default=None)
+    if starts:
+        task.started_at = max(starts)
+    elif task.started_at is None:
+        task.started_at = max((m.at for m in task.trail if m.said in _STARTS and m.at), default=None)
+    if decisive is None:
+        return
+    if decisive.said not in _PRODUCERS and worker:
+        task.worker = worker
+    if task.ended:
+        task.finished_at = decisive.at or task.seen_at
+        if task.started_at is not None and task.started_at > task.finished_at:
+            # A later start of a duplicate delivery.
+            task.started_at = max((at for at in starts if at <= task.finished_at), default=None)
+
+
+_STARTS: Final = frozenset({Said.STARTED.value, Said.SEEN_RUNNING.value})
+_PRODUCERS: Final = frozenset({Said.SENT.value})

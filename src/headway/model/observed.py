@@ -1,0 +1,140 @@
+"""Nouns of what is observed beside tasks: workers, queues, gaps, observers; and what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from headway.model.states import JobState
+
+SILENT_SECONDS: Final = 10.0
+"""A worker whose last word is older than this (or three of its own heartbeats) is silent: nobody knows whether it lives."""
+
+GONE_SECONDS: Final = 60.0
+"""And after this it counts as gone, and what it was running as orphaned."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedWorker:
+    """One worker of the cluster, by its node name (``celery@host``).
+
+    Attributes:
+        seen_at: when the observer last heard of it, by the observer's clock.
+        heartbeat_at: the worker's own clock in its last heartbeat.
+        offline_at: when it said goodbye; None while it did not, or came back.
+        facts: ``pid, version, system, ident, freq, active, processed, loadavg, clock_skew_seconds, pool, concurrency,
+            prefetch, queues, registered, events_enabled``: what was said so far, with ``asked_at`` of the answer.
+    """
+
+    hostname: str
+    first_seen_at: int
+    seen_at: int
+    heartbeat_at: int | None = None
+    offline_at: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def standing(self, now: int) -> str:
+        """``online``, ``silent``, ``gone`` (long silent) or ``offline`` (it said so)."""
+        if self.offline_at is not None and self.offline_at >= self.seen_at:
+            return "offline"
+        silent = (now - self.seen_at) / 1_000_000
+        beat = self.facts.get("freq")
+        patience = max(SILENT_SECONDS, 3 * float(beat)) if isinstance(beat, int | float) else SILENT_SECONDS
+        if silent <= patience:
+            return "online"
+        return "silent" if silent <= max(GONE_SECONDS, 3 * patience) else "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedQueue:
+    """One queue of the broker.
+
+    Attributes:
+        seen_at: when the broker last answered for it.
+        facts: ``depth`` (ready messages, None unknown), ``unacknowledged``, ``consumers`` (None unknown),
+            ``growth_per_minute`` (None unknown), ``oldest_at`` and ``oldest`` (``exact``, ``at least`` or ``unknown``),
+            ``exists``.
+    """
+
+    name: str
+    seen_at: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time in which events may have been missed.
+
+    Attributes:
+        reason: ``not_watching``, ``broker_away``, ``buffer_full`` (more was heard than could be stored),
+            ``missed_events`` (the end of a task was missed although events were heard), ``not_stored`` (a fault of
+            ours) or ``kept_by_broker`` (the connection was lost, and nothing else).
+        began_at, ended_at: None for the end while it is open.
+        reconciled_at: when everything that can still be known was asked for; None before.
+        lost: events that are known to be lost.
+        recovered: tasks that were found or completed afterwards.
+        unresolved: tasks whose end may lie in it and is not known.
+    """
+
+    id: str
+    observer: str
+    reason: str
+    began_at: int
+    ended_at: int | None = None
+    reconciled_at: int | None = None
+    lost: int = 0
+    recovered: int = 0
+    unresolved: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """One process that watches.
+
+    Attributes:
+        watermark_at: every event that reached it before is stored.
+        facts: ``broker``, ``host``, ``pid``, ``events``, ``duplicates``, ``malformed``, ``unknown``, ``strict``.
+    """
+
+    id: str
+    started_at: int
+    watermark_at: int
+    stopped_at: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ListTasks:
+    """A page of tasks: jobs of ours and tasks observed, newest first.
+
+    Attributes:
+        states: none are all.
+        orphaned: only tasks that were begun by a worker that is gone.
+        since, until: of the time of submission or first sight, UTC microseconds.
+        cursor: the ``next_cursor`` of the page before.
+    """
+
+    states: tuple[JobState, ...] = ()
+    name: str | None = None
+    queue: str | None = None
+    worker: str | None = None
+    root: str | None = None
+    text: str | None = None
+    orphaned: bool = False
+    since: int | None = None
+    until: int | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """One value of a counter of ``/metrics``."""
+
+    kind: str
+    name: str
+    worker: str
+    queue: str
+    label: str
+    value: float

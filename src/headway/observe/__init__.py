@@ -1,0 +1,1 @@
+"""The view of any Celery cluster: events, workers that are asked, broker depths, result backend. Writes observations only."""

@@ -1,0 +1,292 @@
+"""The observer of one cluster: its threads put together, and what they know as the situation report wants it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from headway.model.errors import BrokerAway
+from headway.model.observed import Gap, ObservedWorker
+from headway.observe.asking import Inspector
+from headway.observe.brokers import broker_view
+from headway.observe.buffer import Buffer
+from headway.observe.listener import Listener
+from headway.observe.parse import Parser, Privacy
+from headway.observe.prober import Prober, is_fresh
+from headway.observe.reconciler import Reconciler
+from headway.observe.recorder import Recorder
+from headway.observe.results import Results
+from headway.observe.sources import event_source
+from headway.observe.target import Target
+from headway.ports.clock import Clock
+from headway.ports.cluster import LiveAnswer, Source
+from headway.ports.observations import ObservationDoor
+
+log = structlog.get_logger("headway.observe")
+_FRESH_SECONDS: Final = 1.0
+_STOP_SECONDS: Final = 5.0
+_EVENTS_HINT: Final = (
+    "start workers with -E, set worker_send_task_events=True, or run `headway observe` with --enable-events"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ObserverSettings:
+    """How to watch.
+
+    Attributes:
+        observer_id: the same at every start over one data directory.
+        strict: nothing at all is written to the broker, so workers are not asked.
+        enable_events: tell workers to send task events.
+        privacy: what is kept of arguments and results.
+    """
+
+    observer_id: str
+    strict: bool = False
+    enable_events: bool = False
+    privacy: Privacy = field(default_factory=Privacy)
+
+
+class Observer:
+    """See ``ClusterView``. Watches from ``start`` to ``stop``.
+
+    Args:
+        target: the cluster.
+        door: where observations go.
+        clock: the observer's.
+        settings: how.
+        workers: the workers that are known, from the store; may raise what the store raises.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        door: ObservationDoor,
+        clock: Clock,
+        settings: ObserverSettings,
+        workers: Callable[[], Sequence[ObservedWorker]],
+    ) -> None:
+        self._target = target
+        self._clock = clock
+        self._settings = settings
+        self._workers = workers
+        parser = Parser(settings.privacy)
+        buffer = Buffer()
+        # RabbitMQ needs a queue for events, which strict forbids; a subscription on Redis writes nothing.
+        self._hears = target.transport == "redis" or not settings.strict
+        self.listener = Listener(event_source(target), buffer, clock)
+        self.results = Results(target)
+        self.prober = Prober(
+            target,
+            door,
+            parser,
+            clock,
+            strict=settings.strict,
+            online=self._online,
+            enable_events=settings.enable_events and not settings.strict,
+        )
+        self.reconciler = Reconciler(self.results, door, parser, clock, held=lambda: self.prober.held)
+        conf: Any = target.app.conf
+        self.recorder = Recorder(
+            door,
+            buffer,
+            parser,
+            frozenset({"application/json", str(conf.event_serializer), "json"}),
+            self.listener,
+            clock,
+            on_gap=self._gap_closed,
+            facts=self._facts,
+            observer_id=settings.observer_id,
+        )
+        self._live = LiveAsker(target, clock, strict=settings.strict)
+
+    def start(self) -> None:
+        """Begin to watch; returns at once, whether anybody answers or not."""
+        self.recorder.start()
+        if self._hears:
+            self.listener.start()
+        else:
+            self.reconciler.gap_closed(None)
+        self.prober.start()
+        self.reconciler.start()
+        self._live.start()
+
+    def stop(self) -> None:
+        """Stop in good order: what was heard is stored, and nothing stays behind at the broker."""
+        if self._hears:
+            self.listener.stop(timeout=_STOP_SECONDS)
+        self.reconciler.stop(timeout=_STOP_SECONDS)
+        stored = self.recorder.stop(timeout=_STOP_SECONDS)
+        if self._hears and stored:
+            self.listener.close()
+        self.prober.stop(timeout=_STOP_SECONDS)
+        self._live.stop(timeout=_STOP_SECONDS)
+
+    def _gap_closed(self, gap: Gap | None) -> None:
+        self.reconciler.gap_closed(gap)
+
+    def _online(self) -> set[str]:
+        now = self._clock.now()
+        return {one.hostname for one in self._workers() if one.offline_at is None and is_fresh(one.seen_at, now)}
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "broker": self._target.broker_label,
+            "results": self._target.backend_label,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "strict": self._settings.strict,
+        }
+
+    # ClusterView
+
+    def live(self, timeout: float) -> LiveAnswer:
+        """See ``ClusterView.live``."""
+        try:
+            expected = len(self._online())
+        except Exception:  # noqa: BLE001 - our own database is away: then nobody is expected, and the whole time waited
+            expected = 0
+        return self._live.ask(timeout, expected)
+
+    def sources(self) -> list[Source]:
+        """See ``ClusterView.sources``."""
+        return [self._events(), self._workers_source(), self._broker(), self._results()]
+
+    def _events(self) -> Source:
+        heard = self.recorder.heard
+        facts = {"events": heard.events, "duplicates": heard.duplicates, "malformed": heard.malformed,
+                 "other": heard.other, "lost": heard.lost}  # fmt: skip
+        if not self._hears:
+            says = "--strict on RabbitMQ: events need a queue of their own, which is not made"
+            return Source("events", None, complete=False, ok=None, says=says, facts=facts)
+        silent = sorted(node for node, one in self.recorder.workers.items() if _sends_none(one))
+        says = self.listener.why or self.recorder.error
+        if not says and silent:
+            says = f"no task events from {', '.join(silent[:5])}: {_EVENTS_HINT}"
+        elif not says and self.listener.heard_at is None:
+            says = "nothing was heard yet"
+        connected = self.listener.connected
+        return Source(
+            "events",
+            self.listener.heard_at,
+            complete=connected and not silent and not self.recorder.error and self.listener.heard_at is not None,
+            ok=connected and not self.recorder.error,
+            says=says,
+            facts={**facts, "workers_without_events": silent},
+        )
+
+    def _workers_source(self) -> Source:
+        prober = self.prober
+        if self._settings.strict:
+            says = "--strict: workers are not asked"
+            return Source("workers", None, complete=False, ok=None, says=says)
+        good = prober.workers_at is not None and not prober.workers_say
+        return Source("workers", prober.workers_at, complete=good, ok=good, says=prober.workers_say)
+
+    def _broker(self) -> Source:
+        prober = self.prober
+        good = prober.broker_at is not None and not prober.broker_says
+        facts = {"kind": self._target.transport, "url": self._target.broker_label,
+                 "unacknowledged": prober.unacknowledged}  # fmt: skip
+        return Source("broker", prober.broker_at, complete=good, ok=good, says=prober.broker_says, facts=facts)
+
+    def _results(self) -> Source:
+        progress = self.reconciler.progress
+        facts = {"walked": progress.walked, "keys": progress.keys, "found": progress.found,
+                 "running": progress.running}  # fmt: skip
+        says = self.results.says or progress.error
+        if progress.running:
+            says = f"reading history: {progress.walked:,} of about {progress.keys or 0:,} entries"
+        return Source(
+            "results",
+            progress.finished_at,
+            complete=progress.finished_at is not None and not says,
+            ok=None if not self.results.readable else not progress.error,
+            says=says,
+            facts=facts,
+        )
+
+
+def _sends_none(tally: Any) -> bool:
+    first = tally.first_processed
+    return first is not None and tally.processed > first and tally.task_events == 0
+
+
+class LiveAsker:
+    """Answers "who is there now?" within a time limit, by a thread with connections of its own."""
+
+    def __init__(self, target: Target, clock: Clock, *, strict: bool) -> None:
+        self._clock = clock
+        self._strict = strict
+        self._inspector = Inspector(target, "live")
+        self._broker = broker_view(target)
+        self._changed = threading.Condition()
+        self._wanted = 0
+        self._expected = 0
+        self._done = 0
+        self._answer: LiveAnswer | None = None
+        self._answered_at = 0.0
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="headway-live", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self, *, timeout: float) -> None:
+        """Stop, and leave nothing behind at the broker."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def ask(self, timeout: float, expected: int) -> LiveAnswer:
+        """See ``ClusterView.live``; ``expected`` workers are waited for, 0 is as many as answer in the time."""
+        ends = self._clock.monotonic() + timeout
+        with self._changed:
+            if self._answer is not None and self._clock.monotonic() - self._answered_at < _FRESH_SECONDS:
+                return self._answer
+            self._wanted = self._done + 1
+            self._expected = expected
+            ticket = self._wanted
+            self._changed.notify_all()
+            while self._done < ticket:
+                left = ends - self._clock.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    says = f"the broker did not answer within {timeout:g} s"
+                    return LiveAnswer(broker=False, workers=None, asked_at=self._clock.now(), says=says)
+            assert self._answer is not None
+            return self._answer
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._wanted <= self._done and not self._stopping:
+                    self._changed.wait()
+                if self._stopping:
+                    break
+                ticket, expected = self._wanted, self._expected
+            answer = self._look(expected)
+            with self._changed:
+                self._answer, self._answered_at, self._done = answer, self._clock.monotonic(), ticket
+                self._changed.notify_all()
+        self._inspector.close()
+        self._broker.close()
+
+    def _look(self, expected: int) -> LiveAnswer:
+        now = self._clock.now()
+        try:
+            self._broker.ping()
+            if self._strict:
+                return LiveAnswer(broker=True, workers=None, asked_at=now, says="--strict: workers are not asked")
+            answers = self._inspector.ask("ping", timeout=0.5, expected=expected)
+        except BrokerAway as error:
+            return LiveAnswer(broker=False, workers=None, asked_at=now, says=error.message)
+        says = "" if answers else "no worker answered within 0.5 s"
+        return LiveAnswer(broker=True, workers=frozenset(answers), asked_at=now, says=says)

@@ -1,0 +1,315 @@
+"""The thread that asks: workers in turns, the broker for its depths; and at once when a report wants to know."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from headway.model.errors import BrokerAway, HeadwayError
+from headway.model.evidence import Evidence, Said
+from headway.model.observed import SILENT_SECONDS, ObservedQueue, ObservedWorker
+from headway.observe.asking import Inspector
+from headway.observe.brokers import broker_view
+from headway.observe.parse import Malformed, Parser
+from headway.observe.target import Target
+from headway.ports.clock import Clock
+from headway.ports.cluster import QueueDepth
+from headway.ports.observations import Batch, ObservationDoor
+
+log = structlog.get_logger("headway.observe")
+HELD_EVERY: Final = 10.0
+STATS_EVERY: Final = 30.0
+REGISTERED_EVERY: Final = 300.0
+DEPTHS_EVERY: Final = 5.0
+_COMMANDS_PER_SECOND: Final = 8.0
+_ANSWER_SECONDS: Final = 1.5
+_GROWTH_SECONDS: Final = 60.0
+_MAX_REGISTERED: Final = 2_000
+
+
+@dataclass(slots=True)
+class Held:
+    """What one worker said it holds, and when it was asked."""
+
+    asked_at: int
+    ids: frozenset[str]
+
+
+@dataclass(slots=True)
+class _QueueHistory:
+    depths: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=200))
+    head: str | None = None
+    head_since: int | None = None
+
+
+class Prober:
+    """Asks until it is stopped.
+
+    Args:
+        target: the cluster.
+        door: where answers are stored.
+        parser: makes evidence of answers.
+        clock: the observer's.
+        strict: workers are not asked: a question is a message.
+        online: names of the workers whose heartbeats are heard.
+        enable_events: tell workers to send events.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        door: ObservationDoor,
+        parser: Parser,
+        clock: Clock,
+        *,
+        strict: bool,
+        online: Callable[[], set[str]],
+        enable_events: bool,
+    ) -> None:
+        self._target = target
+        self._door = door
+        self._parser = parser
+        self._clock = clock
+        self._strict = strict
+        self._online = online
+        self._enable_events = enable_events
+        self._inspector = Inspector(target, "inspect")
+        self._broker = broker_view(target)
+        self._queues = set(target.known_queues())
+        self._histories: dict[str, _QueueHistory] = {}
+        self._due: dict[str, float] = {}
+        self._told: set[str] = set()
+        self._stop = threading.Event()
+        self.held: dict[str, Held] = {}
+        self.workers_at: int | None = None
+        self.answered: frozenset[str] = frozenset()
+        self.broker_at: int | None = None
+        self.broker_says = ""
+        self.workers_say = ""
+        self.unacknowledged: int | None = None
+        self.asked = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="headway-prober", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def stop(self, *, timeout: float) -> None:
+        """Stop asking, and leave nothing behind at the broker."""
+        self._stop.set()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.run_once()
+            except HeadwayError as error:
+                log.debug("observe.probe", code=error.code, error=error.message)
+            except Exception:
+                log.exception("observe.probe")
+            self._stop.wait(0.5)
+        self._inspector.close()
+        self._broker.close()
+
+    def run_once(self) -> None:
+        """Ask what is due."""
+        self._when(self._depths_every(), "depths", self._ask_depths)
+        if self._strict:
+            return
+        # Before the first question answers nobody is known: then the whole time is waited for.
+        self._when(STATS_EVERY, "stats", self._ask_stats)
+        self._when(HELD_EVERY, "held", self._ask_held)
+        self._when(REGISTERED_EVERY, "registered", self._ask_registered)
+        if self._enable_events:
+            self._tell_to_send()
+
+    def _when(self, every: float, what: str, work: Callable[[], None]) -> None:
+        now = self._clock.monotonic()
+        if now < self._due.get(what, 0.0) or self._stop.is_set():
+            return
+        self._due[what] = now + every
+        work()
+
+    def _depths_every(self) -> float:
+        commands = 4 * len(self._queues) + 3
+        return max(DEPTHS_EVERY, commands / _COMMANDS_PER_SECOND)
+
+    # Workers
+
+    def _ask(self, command: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        online = self._online()
+        expected = len(online | self.answered) if online or self.answered else 0
+        try:
+            answers = self._inspector.ask(command, timeout=_ANSWER_SECONDS, expected=expected, arguments=arguments)
+        except BrokerAway as error:
+            self.workers_say = error.message
+            raise
+        self.workers_say = "" if answers else "no worker answers"
+        return answers
+
+    def _ask_stats(self) -> None:
+        asked_at = self._clock.now()
+        stats = self._ask("stats")
+        self.answered = frozenset(stats)
+        self.workers_at = self._clock.now()
+        queues = self._ask("active_queues") if stats else {}
+        found = []
+        for node, answer in stats.items():
+            facts = _stats(answer) | {"asked_at": asked_at}
+            named = _queue_names(queues.get(node))
+            if named is not None:
+                facts["queues"] = named
+                self._queues.update(named)
+            found.append(ObservedWorker(node[:255], self.workers_at, self.workers_at, None, None, facts))
+        if found:
+            self._door.record(Batch(seen_at=self.workers_at, workers=found))
+
+    def _ask_registered(self) -> None:
+        now = self._clock.now()
+        found = [
+            ObservedWorker(node[:255], now, now, None, None, {"registered": _names(answer)})
+            for node, answer in self._ask("registered").items()
+        ]
+        if found:
+            self._door.record(Batch(seen_at=now, workers=found))
+
+    def _ask_held(self) -> None:
+        asked_at = self._clock.now()
+        evidence: list[Evidence] = []
+        ids: dict[str, set[str]] = {}
+        whole: set[str] | None = None
+        for command, said in (
+            ("active", Said.SEEN_RUNNING),
+            ("reserved", Said.SEEN_WAITING),
+            ("scheduled", Said.SEEN_WAITING),
+        ):
+            answers = self._ask(command)
+            # A worker that did not answer all three may hold what it was not heard to say.
+            whole = set(answers) if whole is None else whole & set(answers)
+            for node, requests in answers.items():
+                held = ids.setdefault(node, set())
+                for request in requests if isinstance(requests, list) else ():
+                    try:
+                        one = self._parser.request(said, request, node[:255])
+                    except Malformed:
+                        continue
+                    evidence.append(one)
+                    held.add(one.task_id)
+        now = self._clock.now()
+        self.workers_at = now if whole else self.workers_at
+        if evidence:
+            # In portions: a worker may hold tens of thousands that wait for their time.
+            for start in range(0, len(evidence), 1_000):
+                self._door.record(Batch(evidence[start : start + 1_000], now))
+        self.held.update({node: Held(asked_at, frozenset(ids[node])) for node in whole or ()})
+
+    def _tell_to_send(self) -> None:
+        new = (self._online() | self.answered) - self._told
+        if new:
+            self._inspector.tell("enable_events")
+            self._told |= new
+            log.info("observe.events_enabled", workers=sorted(new))
+
+    # The broker
+
+    def _ask_depths(self) -> None:
+        try:
+            self._queues |= self._broker.bound()
+            depths = self._broker.queues(sorted(self._queues))
+            self.unacknowledged = self._broker.unacknowledged()
+        except BrokerAway as error:
+            self.broker_says = error.message
+            raise
+        self.broker_says, self.broker_at = "", self._clock.now()
+        now = self.broker_at
+        # What an application names and nobody has ever used is no queue yet.
+        there = [self._queue(depth, now) for depth in depths]
+        self._door.queues(there)
+
+    def _queue(self, depth: QueueDepth, now: int) -> ObservedQueue:
+        history = self._histories.setdefault(depth.name, _QueueHistory())
+        facts: dict[str, Any] = {
+            "depth": depth.depth,
+            "consumers": depth.consumers,
+            "exists": depth.depth is not None,
+            "growth_per_minute": None,
+            "oldest": "unknown",
+            "oldest_at": None,
+        }
+        if depth.depth is not None:
+            history.depths.append((now, depth.depth))
+            facts["growth_per_minute"] = _growth(history.depths, now)
+        if depth.depth:
+            facts["oldest"], facts["oldest_at"] = self._oldest(depth, history, now)
+        else:
+            history.head = history.head_since = None
+        return ObservedQueue(depth.name, now, facts)
+
+    def _oldest(self, depth: QueueDepth, history: _QueueHistory, now: int) -> tuple[str, int | None]:
+        """(how well it is known, when the oldest message was sent): messages themselves carry no time."""
+        if depth.oldest_id is None:
+            # A task that is known to have been sent, and to wait: the oldest message is at least as old.
+            sent = self._door.oldest_waiting(depth.name)
+            return ("at least", sent) if sent is not None else ("unknown", None)
+        if history.head != depth.oldest_id:
+            history.head, history.head_since = depth.oldest_id, now
+        known = self._door.known([depth.oldest_id]).get(depth.oldest_id)
+        if known is not None and known.sent_at is not None:
+            return "exact", known.sent_at
+        return "at least", history.head_since
+
+    def queue_used(self, name: str) -> None:
+        """A task was sent to this queue."""
+        self._queues.add(name)
+
+
+def _growth(depths: deque[tuple[int, int]], now: int) -> float | None:
+    """Messages more a minute, over the last minute or what is known of it; None before there are two looks."""
+    recent = [(at, depth) for at, depth in depths if now - at <= _GROWTH_SECONDS * 1_000_000]
+    if len(recent) < 2:
+        return None
+    (first_at, first), (last_at, last) = recent[0], recent[-1]
+    return round((last - first) * 60_000_000 / max(last_at - first_at, 1), 2)
+
+
+def _stats(answer: object) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        return {}
+    facts: dict[str, Any] = {}
+    pool = answer.get("pool")
+    if isinstance(pool, dict):
+        implementation = str(pool.get("implementation") or "")[:100]
+        facts["pool"] = implementation.rpartition(":")[0].rpartition(".")[2] or implementation
+        facts["concurrency"] = pool.get("max-concurrency") if isinstance(pool.get("max-concurrency"), int) else None
+        processes = pool.get("processes")
+        facts["processes"] = len(processes) if isinstance(processes, list) else None
+    for key, name in (("prefetch_count", "prefetch"), ("pid", "pid"), ("uptime", "uptime_seconds")):
+        value = answer.get(key)
+        if isinstance(value, int):
+            facts[name] = value
+    total = answer.get("total")
+    if isinstance(total, dict):
+        facts["total"] = {str(k)[:255]: v for k, v in list(total.items())[:500] if isinstance(v, int)}
+    return facts
+
+
+def _queue_names(answer: object) -> list[str] | None:
+    if not isinstance(answer, list):
+        return None
+    return sorted({str(one["name"])[:255] for one in answer if isinstance(one, dict) and one.get("name")})
+
+
+def _names(answer: object) -> list[str]:
+    if not isinstance(answer, list):
+        return []
+    return sorted({str(one).partition(" ")[0][:255] for one in answer})[:_MAX_REGISTERED]
+
+
+def is_fresh(seen_at: int, now: int) -> bool:
+    """Whether a worker's last word is young enough to expect an answer."""
+    return now - seen_at <= SILENT_SECONDS * 1_000_000

@@ -1,0 +1,201 @@
+"""The thread that finds out afterwards: what happened in a gap, and what became of tasks nobody hears of any more."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from headway.model.errors import HeadwayError
+from headway.model.evidence import Evidence, ObservedTask
+from headway.model.observed import Gap
+from headway.observe.parse import Malformed, Parser
+from headway.observe.prober import Held
+from headway.observe.results import Results
+from headway.ports.clock import Clock
+from headway.ports.observations import Batch, ObservationDoor
+
+log = structlog.get_logger("headway.observe")
+_LIVE_AT_ONCE: Final = 500
+_LOOK_EVERY: Final = 15.0
+# A task that was heard of so lately is on its way.
+_QUIET_SECONDS: Final = 15.0
+_RETRY_SECONDS: Final = 2.0
+_PAUSE_SECONDS: Final = 0.002
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a walk through the result backend is; ``keys`` is about how many there are."""
+
+    running: bool = False
+    walked: int = 0
+    keys: int | None = None
+    found: int = 0
+    finished_at: int | None = None
+    error: str = ""
+
+
+class Reconciler:
+    """Finds out until it is stopped.
+
+    Args:
+        results: the result backend.
+        door: where evidence goes, and what is known comes from.
+        parser: makes evidence of entries.
+        clock: the observer's.
+        held: what each worker said it holds.
+    """
+
+    def __init__(
+        self,
+        results: Results,
+        door: ObservationDoor,
+        parser: Parser,
+        clock: Clock,
+        *,
+        held: Callable[[], Mapping[str, Held]],
+    ) -> None:
+        self._results = results
+        self._door = door
+        self._parser = parser
+        self._clock = clock
+        self._held = held
+        self._gaps: deque[Gap | None] = deque()
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self.progress = Progress()
+        self._thread = threading.Thread(target=self._run, name="headway-reconciler", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, *, timeout: float) -> None:
+        """Stop; a walk that is not finished is begun anew by the next observer."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(timeout)
+
+    def gap_closed(self, gap: Gap | None) -> None:
+        """Events are heard again after a gap, or for the first time (None)."""
+        self._gaps.append(gap)
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait(_LOOK_EVERY)
+            self._wake.clear()
+            while self._gaps and not self._stop.is_set():
+                if self._tried(lambda: self._narrow(self._gaps[0])):
+                    self._gaps.popleft()
+            if not self._stop.is_set():
+                self._tried(self._look_after_the_quiet)
+
+    def _tried(self, work: Callable[[], None]) -> bool:
+        try:
+            work()
+        except HeadwayError as error:
+            self.progress.error, self.progress.running = error.message, False
+            log.info("observe.reconcile_waits", code=error.code, error=error.message)
+            self._stop.wait(_RETRY_SECONDS)
+            return False
+        except Exception:
+            log.exception("observe.reconcile")
+            self.progress.running = False
+            return True
+        return True
+
+    def _narrow(self, gap: Gap | None) -> None:
+        """All that the result backend still knows."""
+        found = 0
+        if self._results.readable:
+            found += self._look_up_live()
+        if self._results.listable:
+            found += self._walk()
+        if self._stop.is_set():
+            return
+        if gap is not None:
+            self._door.reconciled(gap, found)
+            log.info("observe.gap_reconciled", gap=gap.id, recovered=found)
+
+    def _walk(self) -> int:
+        progress = self.progress = Progress(running=True, keys=self._results.size())
+        waiting: list[str] = []
+        for ids in self._results.walk():
+            progress.walked += len(ids)
+            waiting += ids
+            if len(waiting) >= _LIVE_AT_ONCE:
+                progress.found += self._recover(waiting)
+                waiting = []
+            # Others use this server too.
+            if self._stop.wait(_PAUSE_SECONDS):
+                return progress.found
+        progress.found += self._recover(waiting)
+        progress.running, progress.finished_at = False, self._clock.now()
+        return progress.found
+
+    def _recover(self, ids: list[str]) -> int:
+        known = self._door.known(ids)
+        return self._store([one for one in dict.fromkeys(ids) if one not in known or not known[one].ended])
+
+    def _look_up_live(self) -> int:
+        found, after = 0, (-1, "")
+        while not self._stop.is_set():
+            tasks = self._door.live(after, _LIVE_AT_ONCE)
+            if not tasks:
+                break
+            found += self._store([task.id for task in tasks])
+            after = (tasks[-1].seen_first_at, tasks[-1].id)
+        return found
+
+    def _store(self, ids: list[str]) -> int:
+        evidence: list[Evidence] = []
+        for meta in self._results.read(ids):
+            try:
+                evidence.append(self._parser.result(meta))
+            except Malformed:
+                continue
+        if not evidence:
+            return 0
+        return self._door.record(Batch(evidence, self._clock.now())).new
+
+    def _look_after_the_quiet(self) -> None:
+        """Tasks that were last heard of a while ago: the result backend may know their end; else their worker."""
+        after, now = (-1, ""), self._clock.now()
+        held = dict(self._held())
+        while not self._stop.is_set():
+            tasks = self._door.live(after, _LIVE_AT_ONCE)
+            if not tasks:
+                return
+            after = (tasks[-1].seen_first_at, tasks[-1].id)
+            quiet = [one for one in tasks if now - one.seen_at > _QUIET_SECONDS * 1_000_000 and one.rank > 0]
+            if not quiet:
+                continue
+            if self._results.readable:
+                self._store([one.id for one in quiet])
+            self._miss([one for one in quiet if _is_missed(one, held)])
+
+    def _miss(self, tasks: list[ObservedTask]) -> None:
+        ids = [task.id for task in tasks]
+        if not ids:
+            return
+        still = [one for one in self._door.known(ids).values() if not one.ended and one.gap is None]
+        if still:
+            began = min(one.seen_at for one in still)
+            gap = self._door.missed([one.id for one in still], began, self._clock.now())
+            log.warning("observe.ends_missed", gap=gap.id, tasks=len(still))
+
+
+def _is_missed(task: ObservedTask, held: Mapping[str, Held]) -> bool:
+    """Whether its worker said, after it was last heard of, that it does not hold it."""
+    if task.gap is not None or task.state not in ("RECEIVED", "STARTED") or task.worker is None:
+        return False
+    answer = held.get(task.worker)
+    if answer is None or task.id in answer.ids:
+        return False
+    return answer.asked_at - task.seen_at > _QUIET_SECONDS * 1_000_000

@@ -1,0 +1,279 @@
+"""The thread that stores what was heard: batches of evidence, gaps in their order, and how far everything is safe."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import structlog
+
+from headway.model.errors import HeadwayError
+from headway.model.evidence import Evidence
+from headway.model.observed import Gap, ObservedWorker
+from headway.observe.buffer import Buffer, Connected, Dropped, Item, Lost
+from headway.observe.listener import Listener
+from headway.observe.parse import Malformed, Parser, events_of
+from headway.observe.sources import Raw, decode
+from headway.ports.clock import Clock
+from headway.ports.observations import Batch, ObservationDoor
+
+log = structlog.get_logger("headway.observe")
+_MESSAGES: Final = 1_000
+_FIRST_WAIT: Final = 0.25
+# More comes while it waits: tasks that end meanwhile are written once.
+_GATHER_SECONDS: Final = 0.15
+_WATERMARK_SECONDS: Final = 2.0
+_RETRY_SECONDS: Final = 0.5
+_REFUSALS: Final = 3
+
+
+@dataclass(slots=True)
+class Heard:
+    """Counts since the observer started."""
+
+    events: int = 0
+    stored: int = 0
+    duplicates: int = 0
+    malformed: int = 0
+    other: int = 0
+    lost: int = 0
+
+
+@dataclass(slots=True)
+class WorkerTally:
+    """What a worker says it has processed beside what was heard of its tasks: that is how silence is noticed."""
+
+    first_processed: int | None = None
+    processed: int = 0
+    task_events: int = 0
+
+
+class Recorder:
+    """Stores until it is stopped; while the database is away it keeps what it has and tries again.
+
+    Args:
+        door: where to.
+        buffer: where from.
+        parser: makes evidence of messages.
+        accept: content types that are read.
+        listener: is told what is safe.
+        clock: the observer's.
+        on_gap: told of every gap that has closed, in the recorder's thread.
+        facts: what to say of the observer beside its counts.
+    """
+
+    def __init__(
+        self,
+        door: ObservationDoor,
+        buffer: Buffer,
+        parser: Parser,
+        accept: frozenset[str],
+        listener: Listener,
+        clock: Clock,
+        *,
+        on_gap: Callable[[Gap | None], None],
+        facts: Callable[[], Mapping[str, Any]],
+        observer_id: str,
+    ) -> None:
+        self._door = door
+        self._buffer = buffer
+        self._parser = parser
+        self._accept = accept
+        self._listener = listener
+        self._clock = clock
+        self._on_gap = on_gap
+        self._facts = facts
+        self._observer_id = observer_id
+        self._stop = threading.Event()
+        self._begun = False
+        self._gap: Gap | None = None
+        self._watermark = clock.monotonic()
+        self.heard = Heard()
+        self.workers: dict[str, WorkerTally] = {}
+        self.error = ""
+        self._thread = threading.Thread(target=self._run, name="headway-recorder", daemon=True)
+
+    def start(self) -> None:
+        """Begin to store."""
+        self._thread.start()
+
+    def stop(self, *, timeout: float) -> bool:
+        """Store what is left, note the end; whether everything was."""
+        self._stop.set()
+        self._buffer.wake()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        self._persist(self._begin)
+        while True:
+            ending = self._stop.is_set()
+            items = self._buffer.take(_MESSAGES, 0 if ending else _FIRST_WAIT)
+            if items and not ending and len(items) < _MESSAGES and not self._buffer.waiting:
+                self._stop.wait(_GATHER_SECONDS)
+                items += self._buffer.take(_MESSAGES - len(items), 0)
+            if items:
+                self._store(items)
+            elif ending:
+                break
+            elif self._clock.monotonic() - self._watermark > _WATERMARK_SECONDS and self._listener.connected:
+                self._record(Batch(seen_at=self._clock.now(), watermark_at=self._clock.now(), facts=self._told()))
+        if self._begun and not self._persist(self._door.end):
+            log.warning("observe.end_not_stored")
+
+    def _begin(self) -> None:
+        self._gap = self._door.begin(self._observer_id, self._facts())
+        self._begun = True
+
+    def _persist(self, work: Callable[[], Any], *, poison: bool = False) -> bool:
+        """Do it until the database takes it; False when the observer is stopped before.
+
+        Args:
+            work: may be done again.
+            poison: whether what it stores may be at fault: False then too, once the database has refused it
+                repeatedly and takes something else.
+        """
+        refused = 0
+        while True:
+            try:
+                work()
+            except HeadwayError as error:
+                if not self.error:
+                    log.warning("observe.not_stored", code=error.code, error=error.message, then="kept and tried again")
+                self.error = error.message
+                refused += 1
+            except Exception as error:
+                log.exception("observe.not_stored")
+                self.error = f"{type(error).__name__}: {error}"
+                refused += 1
+            else:
+                self.error = ""
+                return True
+            if self._stop.wait(_RETRY_SECONDS) or (poison and refused >= _REFUSALS and self._takes_other()):
+                return False
+
+    def _takes_other(self) -> bool:
+        try:
+            self._door.record(Batch(seen_at=self._clock.now(), watermark_at=0))
+        except Exception:  # noqa: BLE001 - then it is the database, not what it was given
+            return False
+        return True
+
+    def _store(self, items: list[tuple[Item, int]]) -> None:
+        batch: list[tuple[Raw, int]] = []
+        for item, at in items:
+            if isinstance(item, Raw):
+                batch.append((item, at))
+                continue
+            self._store_events(batch)
+            batch = []
+            self._happened(item)
+        self._store_events(batch)
+
+    def _happened(self, item: Connected | Lost | Dropped) -> None:
+        if isinstance(item, Lost):
+            if self._gap is None:
+                self._persist(lambda: setattr(self, "_gap", self._door.open_gap("broker_away", item.at)))
+        elif isinstance(item, Dropped):
+            self.heard.lost += item.messages
+            self._persist(lambda: self._close(self._door.open_gap("buffer_full", item.began_at, item.messages), item))
+        else:
+            gap, self._gap = self._gap, None
+            if gap is None:
+                self._on_gap(None)
+            elif item.kept:
+                self._persist(lambda: self._door.kept(gap, item.at))
+                self._on_gap(None)
+            else:
+                self._persist(lambda: self._close(gap, item))
+
+    def _close(self, gap: Gap, item: Connected | Dropped) -> None:
+        at = item.at if isinstance(item, Connected) else item.ended_at
+        self._on_gap(self._door.close_gap(gap, at))
+
+    def _store_events(self, messages: list[tuple[Raw, int]]) -> None:
+        if not messages:
+            return
+        evidence: list[Evidence] = []
+        workers: list[ObservedWorker] = []
+        for raw, at in messages:
+            self._take_apart(raw, at, evidence, workers)
+        last_raw, last_at = messages[-1]
+        batch = Batch(evidence, last_at, last_at, workers, self._told())
+        if self._record(batch) and last_raw.tag:
+            self._listener.stored_tag = last_raw.tag
+
+    def _record(self, batch: Batch) -> bool:
+        def work() -> None:
+            recorded = self._door.record(batch)
+            self.heard.stored += recorded.new
+            self.heard.duplicates += recorded.duplicates
+
+        self._watermark = self._clock.monotonic()
+        if self._persist(work, poison=len(batch.evidence) + len(batch.workers) > 0):
+            return True
+        if self._stop.is_set():
+            return False
+        return self._record_parts(batch)
+
+    def _record_parts(self, batch: Batch) -> bool:
+        """The database works and does not take this batch: something in it must be at fault, and only that is lost."""
+        if len(batch.evidence) + len(batch.workers) <= 1:
+            self.heard.lost += len(batch.evidence)
+            log.error("observe.refused", said=[(one.task_id, one.said) for one in batch.evidence], error=self.error)
+            gap = self._door.open_gap("not_stored", batch.seen_at, len(batch.evidence))
+            self._door.close_gap(gap, batch.seen_at)
+            return True
+        half = len(batch.evidence) // 2
+        parts = (
+            replace(batch, evidence=batch.evidence[:half], workers=(), watermark_at=None),
+            replace(batch, evidence=batch.evidence[half:], workers=(), watermark_at=None),
+            replace(batch, evidence=(), watermark_at=None),
+        )
+        # Each of them, whatever became of the one before.
+        stored = [self._record(part) for part in parts if part.evidence or part.workers]
+        return all(stored)
+
+    def _take_apart(self, raw: Raw, at: int, evidence: list[Evidence], workers: list[ObservedWorker]) -> None:
+        try:
+            body = decode(raw, self._accept)
+        except Exception:  # noqa: BLE001 - whatever a serializer says of what it was given
+            self.heard.malformed += 1
+            return
+        for event in events_of(body):
+            self.heard.events += 1
+            try:
+                found = self._parser.event(event, at)
+            except Malformed:
+                self.heard.malformed += 1
+                continue
+            if found is None:
+                self.heard.other += 1
+            elif isinstance(found, Evidence):
+                evidence.append(found)
+                tally = self.workers.get(found.worker)
+                if tally is not None:
+                    tally.task_events += 1
+            else:
+                workers.append(self._beat(found))
+
+    def _beat(self, worker: ObservedWorker) -> ObservedWorker:
+        tally = self.workers.setdefault(worker.hostname, WorkerTally())
+        processed = worker.facts.get("processed")
+        if processed is not None:
+            if tally.first_processed is None or processed < tally.processed:
+                tally.first_processed = processed
+                tally.task_events = 0
+            tally.processed = processed
+        if tally.task_events:
+            worker.facts["events_enabled"] = True  # type: ignore[index] # made by the parser for this worker alone
+        elif tally.first_processed is not None and tally.processed > tally.first_processed:
+            worker.facts["events_enabled"] = False  # type: ignore[index]
+        return worker
+
+    def _told(self) -> dict[str, Any]:
+        heard = self.heard
+        counts = {name: getattr(heard, name) for name in Heard.__slots__}
+        return {**self._facts(), **counts, "waiting": self._buffer.waiting}

@@ -1,0 +1,252 @@
+"""Where events come from: a subscription on Redis, a queue on RabbitMQ."""
+
+from __future__ import annotations
+
+import json
+import socket
+from base64 import b64decode
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, Protocol
+
+from amqp.exceptions import NotFound
+from celery.events.event import get_exchange
+from kombu import Connection, Consumer, Queue
+from kombu.exceptions import OperationalError
+from kombu.serialization import loads
+
+from headway.model.errors import BrokerAway
+from headway.observe.target import Target, keep_hands_off
+
+_AT_ONCE: Final = 500
+_PREFETCH: Final = 5_000
+_RETAIN_SECONDS: Final = 300
+_RETAIN_MESSAGES: Final = 500_000
+
+
+class Raw(NamedTuple):
+    """One message as it came: it is taken apart later, by another thread."""
+
+    body: bytes | str
+    content_type: str
+    encoding: str
+    tag: int = 0
+
+
+def decode(raw: Raw, accept: frozenset[str]) -> Any:
+    """The message's content. Raises whatever a wrong one makes the serializer raise.
+
+    Args:
+        raw: the message.
+        accept: content types that are read; a message in another, such as pickle, is refused.
+    """
+    if raw.content_type == "application/json":
+        return json.loads(raw.body)
+    return loads(raw.body, raw.content_type, raw.encoding, accept=accept)
+
+
+class EventSource(Protocol):
+    """Events of a cluster as they are published."""
+
+    def connect(self) -> bool:
+        """Begin to listen.
+
+        Returns:
+            Whether what was published since the last connection was kept by the broker: nothing was missed then.
+
+        Raises:
+            BrokerAway: the broker does not answer.
+        """
+        ...
+
+    def poll(self, seconds: float) -> list[Raw]:
+        """What has come, waiting so long at most. Raises ``BrokerAway`` when the connection is lost."""
+        ...
+
+    def stored(self, tag: int) -> None:
+        """Everything up to this tag is safe; called by the thread that polls."""
+        ...
+
+    def close(self, *, for_good: bool) -> None:
+        """Stop listening; ``for_good`` leaves nothing behind at the broker. Never raises."""
+        ...
+
+
+LOST = (OSError, socket.timeout, OperationalError, ConnectionError)
+
+
+class RedisEvents:
+    """A subscription to the channels that Celery publishes to: it writes nothing, and Redis keeps nothing for it."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._connection: Connection | None = None
+        self._subscription: Any = None
+
+    def connect(self) -> bool:
+        """See ``EventSource.connect``."""
+        self.close(for_good=False)
+        self._connection = self._target.connection()
+        try:
+            channel: Any = self._connection.default_channel
+            keep_hands_off(channel)
+            # As kombu builds it, with TLS, Sentinel and all; prefixes are the application's own options.
+            subscription = channel._create_client().pubsub()  # noqa: SLF001
+            self._subscription = subscription
+            topic = f"{channel.keyprefix_fanout}{self._target.app.conf.event_exchange}"
+            subscription.psubscribe(f"{topic}/*", topic)
+            for _ in range(2):
+                if subscription.get_message(timeout=5.0) is None:
+                    raise BrokerAway("the broker did not confirm the subscription to events")
+        except BrokerAway:
+            raise
+        except Exception as error:
+            raise BrokerAway(f"events cannot be heard: {error}") from error
+        return False
+
+    def poll(self, seconds: float) -> list[Raw]:
+        """See ``EventSource.poll``."""
+        found: list[Raw] = []
+        wait = seconds
+        try:
+            while len(found) < _AT_ONCE:
+                message = self._subscription.get_message(timeout=wait)
+                if message is None:
+                    break
+                wait = 0
+                if message["type"] == "pmessage":
+                    found.append(_of_envelope(message["data"]))
+        except Exception as error:
+            raise BrokerAway(f"the subscription to events was lost: {error}") from error
+        return found
+
+    def stored(self, tag: int) -> None:
+        """See ``EventSource.stored``: Redis keeps nothing that could be let go."""
+
+    def close(self, *, for_good: bool) -> None:
+        """See ``EventSource.close``."""
+        subscription, self._subscription = self._subscription, None
+        connection, self._connection = self._connection, None
+        with suppress(Exception):
+            if subscription is not None:
+                subscription.close()
+        with suppress(Exception):
+            if connection is not None:
+                connection.release()
+
+
+def _of_envelope(data: bytes) -> Raw:
+    try:
+        envelope = json.loads(data)
+        body = envelope["body"]
+        if envelope.get("properties", {}).get("body_encoding") == "base64":
+            body = b64decode(body)
+        return Raw(body, str(envelope.get("content-type")), str(envelope.get("content-encoding") or "utf-8"))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        # Counted as malformed by whoever takes it apart.
+        return Raw(b"", "application/json", "utf-8")
+
+
+class AmqpEvents:
+    """A queue of the observer's own at the exchange of events.
+
+    The broker keeps it for some minutes after its observer went without a word, and messages are acknowledged once
+    they are stored: an observer that is killed and started again misses nothing.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._connection: Connection | None = None
+        self._channel: Any = None
+        self._queue: Any = None
+        self._found: list[Raw] = []
+
+    @property
+    def queue_name(self) -> str:
+        """The queue's name at the broker."""
+        return f"{self._target.app.conf.event_queue_prefix}.headway.{self._target.observer_id}"
+
+    def connect(self) -> bool:
+        """See ``EventSource.connect``."""
+        self.close(for_good=False)
+        self._found = []
+        try:
+            connection = self._connection = self._target.connection()
+            connection.connect()
+            kept = self._kept(connection)
+            exchange = get_exchange(connection, name=self._target.app.conf.event_exchange)
+            self._channel = connection.channel()
+            self._queue = Queue(
+                self.queue_name,
+                exchange=exchange,
+                routing_key="#",
+                durable=False,
+                auto_delete=False,
+                expires=_RETAIN_SECONDS,
+                max_length=_RETAIN_MESSAGES,
+            )
+            self._channel.basic_qos(0, _PREFETCH, False)
+            consumer = Consumer(self._channel, [self._queue], on_message=self._take, no_ack=False)
+            consumer.consume()
+        except Exception as error:
+            raise BrokerAway(f"events cannot be heard: {error}") from error
+        return kept
+
+    def _kept(self, connection: Connection) -> bool:
+        channel: Any = connection.channel()
+        try:
+            answer = channel.queue_declare(queue=self.queue_name, passive=True)
+        except NotFound:
+            return False
+        else:
+            # A full queue has dropped its oldest.
+            return bool(answer.message_count < _RETAIN_MESSAGES)
+        finally:
+            with suppress(Exception):
+                channel.close()
+
+    def _take(self, message: Any) -> None:
+        self._found.append(
+            Raw(message.body, str(message.content_type), str(message.content_encoding or "utf-8"), message.delivery_tag)
+        )
+
+    def poll(self, seconds: float) -> list[Raw]:
+        """See ``EventSource.poll``."""
+        assert self._connection is not None
+        wait = seconds
+        try:
+            while len(self._found) < _AT_ONCE:
+                try:
+                    self._connection.drain_events(timeout=wait)
+                except TimeoutError:
+                    break
+                wait = 0.001
+            self._connection.heartbeat_check()
+        except Exception as error:
+            raise BrokerAway(f"the queue of events was lost: {error}") from error
+        found, self._found = self._found, []
+        return found
+
+    def stored(self, tag: int) -> None:
+        """See ``EventSource.stored``."""
+        if tag and self._channel is not None:
+            try:
+                self._channel.basic_ack(tag, multiple=True)
+            except Exception as error:
+                raise BrokerAway(f"the queue of events was lost: {error}") from error
+
+    def close(self, *, for_good: bool) -> None:
+        """See ``EventSource.close``."""
+        connection, self._connection = self._connection, None
+        channel, self._channel = self._channel, None
+        if connection is None:
+            return
+        if for_good and channel is not None:
+            with suppress(Exception):
+                channel.queue_delete(self.queue_name)
+        with suppress(Exception):
+            connection.release()
+
+
+def event_source(target: Target) -> EventSource:
+    """The way in which this cluster's broker lets events be heard."""
+    return RedisEvents(target) if target.transport == "redis" else AmqpEvents(target)

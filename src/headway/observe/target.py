@@ -1,0 +1,117 @@
+"""The cluster that is watched: its application, its broker and its result backend, and connections that never write."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celery import Celery
+from kombu import Connection
+
+from headway.model.errors import BrokerNotSupported
+from headway.model.redact import mask_secrets
+
+CONNECT_SECONDS: Final = 4.0
+_REDIS = frozenset({"redis", "rediss", "sentinel"})
+_AMQP = frozenset({"amqp", "amqps", "pyamqp"})
+# kombu's Redis transport gives back what another's worker has held for longer than this. An observer must never do
+# that: its own idea of the time-out may be shorter than that of the application, and a long task would run twice.
+_NEVER_RESTORE: Final = 10 * 365 * 86_400
+
+
+def bare_app(broker: str | None, result_backend: str | None) -> Celery:
+    """An application that has no tasks, for a cluster that is known by URLs only.
+
+    Args:
+        broker: its URL; ``valkey://`` is spoken to as Redis.
+        result_backend: URL; None for none.
+    """
+    app = Celery("headway.observe", set_as_current=False, broker=_as_redis(broker), backend=_as_redis(result_backend))
+    # What the environment names is meant for an application of the user's, and was looked at before.
+    app.conf.update(broker_url=_as_redis(broker), result_backend=_as_redis(result_backend))
+    return app
+
+
+def redirect(app: Celery, broker: str | None, result_backend: str | None) -> None:
+    """Let options win over what the application names itself."""
+    if broker is not None:
+        app.conf.update(broker_url=_as_redis(broker), broker_read_url=None, broker_write_url=None)
+    if result_backend is not None:
+        app.conf.update(result_backend=_as_redis(result_backend))
+
+
+def _as_redis(url: str | None) -> str | None:
+    for scheme, spoken in (("valkey://", "redis://"), ("valkeys://", "rediss://")):
+        if url is not None and url.startswith(scheme):
+            return spoken + url.removeprefix(scheme)
+    return url
+
+
+class Target:
+    """One cluster.
+
+    Args:
+        app: its application, or one that only knows the URLs.
+        own_app: whether it is the cluster's own, so that its queues, routes and schedule can be believed.
+        observer_id: names the queues that events and answers arrive at.
+    """
+
+    def __init__(self, app: Celery, *, own_app: bool, observer_id: str) -> None:
+        self.app = app
+        self.own_app = own_app
+        self.observer_id = observer_id
+        self.transport = self._transport()
+
+    @property
+    def broker_label(self) -> str:
+        """The broker's URL without its password."""
+        with self.app.connection_for_read() as connection:
+            return mask_secrets(connection.as_uri())
+
+    @property
+    def backend_label(self) -> str | None:
+        """The result backend's URL without its password; None without one."""
+        url = self.app.conf.result_backend
+        return mask_secrets(str(url)) if url else None
+
+    def _transport(self) -> str:
+        with self.app.connection_for_read() as connection:
+            kind = (connection.transport_cls or "").split("+")[0]
+            if kind in _REDIS:
+                return "redis"
+            if kind in _AMQP:
+                return "rabbitmq"
+            shown = mask_secrets(str(connection.as_uri()))
+        raise BrokerNotSupported(f"the broker {shown} is a {kind!r}, which Headway cannot watch")
+
+    def connection(self, *, answer_seconds: float | None = None) -> Connection:
+        """A new connection with the application's own options, which gives nothing back and waits for nobody long.
+
+        Args:
+            answer_seconds: how long an answer may take (Redis); None where the caller waits by itself.
+        """
+        options: dict[str, Any] = dict(self.app.conf.broker_transport_options or {})
+        if self.transport == "redis":
+            options.update(visibility_timeout=_NEVER_RESTORE, unacked_restore_limit=1)
+            options.setdefault("socket_connect_timeout", CONNECT_SECONDS)
+            if answer_seconds is not None:
+                options["socket_timeout"] = answer_seconds
+        connection = self.app.connection_for_read(transport_options=options, connect_timeout=CONNECT_SECONDS)
+        assert isinstance(connection, Connection)
+        return connection
+
+    def known_queues(self) -> set[str]:
+        """Queues that the application's own configuration names."""
+        if not self.own_app:
+            return {str(self.app.conf.task_default_queue)}
+        return {str(name) for name in self.app.amqp.queues}
+
+
+def keep_hands_off(channel: Any) -> None:
+    """Make sure that a channel of kombu's Redis transport gives no message of others back to its queue."""
+    qos = getattr(channel, "qos", None)
+    if qos is not None and hasattr(qos, "restore_visible"):
+        qos.restore_visible = _restore_nothing
+
+
+def _restore_nothing(*_: object, **__: object) -> None:
+    return None

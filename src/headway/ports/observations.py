@@ -1,0 +1,236 @@
+"""What is observed of a cluster: how it is stored, and the door through which observers record it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from headway.model.evidence import Evidence, ObservedTask
+from headway.model.observed import Gap, ListTasks, ObservedQueue, ObservedWorker, Observer, Tally
+
+
+class ObservedTx(Protocol):
+    """Statements about observations inside one transaction. They never touch a job."""
+
+    def lock(self) -> None:
+        """Let no other process record observations until the transaction ends."""
+        ...
+
+    def tasks(self, ids: Sequence[str]) -> dict[str, ObservedTask]:
+        """The tasks of these ids that are known."""
+        ...
+
+    def jobs_among(self, ids: Sequence[str]) -> set[str]:
+        """Those of the ids that are jobs of ours: what is said of them is no observation."""
+        ...
+
+    def put_tasks(self, new: Sequence[ObservedTask], changed: Sequence[ObservedTask]) -> None:
+        """Insert tasks and write changed ones. ``lock`` must be held."""
+        ...
+
+    def add_counts(self, changes: Mapping[str, int]) -> None:
+        """Add to the number of tasks in each Celery state."""
+        ...
+
+    def add_tallies(self, tallies: Sequence[Tally]) -> None:
+        """Add to the counters of ``/metrics``."""
+        ...
+
+    def workers(self) -> dict[str, ObservedWorker]:
+        """All workers known."""
+        ...
+
+    def put_workers(self, workers: Sequence[ObservedWorker]) -> None:
+        """Insert or replace workers."""
+        ...
+
+    def forget_workers(self, seen_before: int) -> None:
+        """Remove workers that were not heard of since."""
+        ...
+
+    def put_queues(self, queues: Sequence[ObservedQueue]) -> None:
+        """Insert or replace queues."""
+        ...
+
+    def put_observer(self, observer: Observer) -> None:
+        """Insert or replace an observer."""
+        ...
+
+    def observers(self) -> list[Observer]:
+        """All observers, the newest first."""
+        ...
+
+    def put_gap(self, gap: Gap) -> None:
+        """Insert or replace a gap."""
+        ...
+
+    def gap_open(self) -> Gap | None:
+        """The newest gap that has not been closed."""
+        ...
+
+    def mark_gap(self, gap_id: str, seen_before: int, ids: Sequence[str] | None = None) -> int:
+        """Note on every task that has not ended, and was last heard of before, that its end may lie in the gap.
+
+        Args:
+            gap_id: of the gap.
+            seen_before: UTC microseconds.
+            ids: only these tasks; None is all.
+        """
+        ...
+
+    def purge(self, seen_before: int, limit: int) -> dict[str, int]:
+        """Delete tasks last heard of before; how many of each Celery state."""
+        ...
+
+
+class ObservedReader(Protocol):
+    """Reads of observations."""
+
+    def task(self, task_id: str) -> ObservedTask | None:
+        """One task."""
+        ...
+
+    def tasks(self, ids: Sequence[str]) -> dict[str, ObservedTask]:
+        """The tasks of these ids that are known."""
+        ...
+
+    def list_tasks(self, query: ListTasks, gone: Sequence[str], at: tuple[int, str] | None) -> list[ObservedTask]:
+        """At most ``query.limit + 1`` tasks, newest first, below the keyset position ``at``.
+
+        Args:
+            query: its cursor is not read.
+            gone: workers that count as gone, for ``query.orphaned``.
+            at: (seen_first_at, id).
+        """
+        ...
+
+    def live(self, after: tuple[int, str], limit: int) -> list[ObservedTask]:
+        """Tasks that have not ended, oldest first, above the position (seen_first_at, id)."""
+        ...
+
+    def related(self, root_id: str, limit: int) -> list[ObservedTask]:
+        """Tasks with this root, oldest first."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """How many tasks are in each Celery state."""
+        ...
+
+    def orphans(self, gone: Sequence[str], limit: int) -> list[ObservedTask]:
+        """Tasks that are running by all that is known, on workers that are gone; oldest first."""
+        ...
+
+    def oldest_waiting(self, queue: str) -> int | None:
+        """When the oldest task was sent that is known to wait in the queue."""
+        ...
+
+    def tallies(self) -> list[Tally]:
+        """All counters of ``/metrics``."""
+        ...
+
+    def workers(self) -> list[ObservedWorker]:
+        """All workers, by name."""
+        ...
+
+    def queues(self) -> list[ObservedQueue]:
+        """All queues, by name."""
+        ...
+
+    def gaps(self, limit: int) -> list[Gap]:
+        """The newest gaps, newest first, with how many tasks are unresolved in each."""
+        ...
+
+    def observers(self) -> list[Observer]:
+        """All observers, the newest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a batch: how many sayings were new, duplicates, or of jobs of ours."""
+
+    new: int = 0
+    duplicates: int = 0
+    of_jobs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What an observer heard.
+
+    Attributes:
+        evidence: in the order of arrival.
+        seen_at: when the last of it arrived.
+        watermark_at: everything that arrived before is in this batch or an earlier one.
+        workers: heartbeats and answers; facts are merged over those known.
+        facts: of the observer: counts of what it heard.
+        recovering: the gap whose time is looked through; None for events as they come.
+    """
+
+    evidence: Sequence[Evidence] = ()
+    seen_at: int = 0
+    watermark_at: int | None = None
+    workers: Sequence[ObservedWorker] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    recovering: str | None = None
+
+
+class ObservationDoor(Protocol):
+    """All an observer may do. Every call raises ``StoreUnavailable`` when the database does not answer.
+
+    A call that raised may be repeated with the same arguments: what was already recorded is a duplicate then.
+    """
+
+    def begin(self, observer_id: str, facts: Mapping[str, Any]) -> Gap | None:
+        """An observer starts.
+
+        Returns:
+            The gap that is open since the last one's watermark: stored when it is closed, or when it was open
+            already. None where nobody watched before, or somebody watches now.
+        """
+        ...
+
+    def end(self) -> None:
+        """The observer stops in good order: everything that reached it is stored."""
+        ...
+
+    def record(self, batch: Batch) -> Recorded:
+        """Store a batch: tasks, counts, counters and watermark in one transaction."""
+        ...
+
+    def queues(self, queues: Sequence[ObservedQueue]) -> None:
+        """Store what the broker said of its queues."""
+        ...
+
+    def open_gap(self, reason: str, began_at: int, lost: int = 0) -> Gap:
+        """Declare that events may be missed from a moment on; an open gap of this observer is continued."""
+        ...
+
+    def close_gap(self, gap: Gap, ended_at: int) -> Gap:
+        """Events are heard again: every live task that was last heard of before may have ended unseen."""
+        ...
+
+    def kept(self, gap: Gap, at: int) -> None:
+        """The broker kept what was published meanwhile: the gap is none."""
+        ...
+
+    def missed(self, ids: Sequence[str], began_at: int, ended_at: int) -> Gap:
+        """The end of these tasks was missed although events were heard: nobody holds them any more."""
+        ...
+
+    def reconciled(self, gap: Gap, recovered: int) -> Gap:
+        """All that can still be known of a gap's time was asked for."""
+        ...
+
+    def live(self, after: tuple[int, str], limit: int) -> list[ObservedTask]:
+        """See ``ObservedReader.live``."""
+        ...
+
+    def known(self, ids: Sequence[str]) -> dict[str, ObservedTask]:
+        """See ``ObservedReader.tasks``."""
+        ...
+
+    def oldest_waiting(self, queue: str) -> int | None:
+        """See ``ObservedReader.oldest_waiting``."""
+        ...

@@ -1,0 +1,310 @@
+"""The ``ObservationDoor`` over the store: how what an observer heard becomes tasks, counts and counters."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from headway.model.evidence import COUNTED, Evidence, ObservedTask, Said, settle, take
+from headway.model.observed import Gap, ObservedQueue, ObservedWorker, Observer, Tally
+from headway.ports.observations import Batch, Recorded
+from headway.ports.store import Tx
+from headway.service.context import Context
+
+RUNTIME_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""Upper bounds in seconds, as celery-exporter has them."""
+
+OTHER: Final = "(other)"
+"""What a label says once there are too many of them."""
+
+MAX_SERIES: Final = 2_000
+_LABEL_CHARS: Final = 200
+_UNSAID_QUEUE: Final = "celery"
+_ASKED = frozenset({Said.SEEN_RUNNING, Said.SEEN_WAITING})
+_FOUND_OUT = frozenset(said for said in Said if said.value.startswith("result_"))
+# A task that is seen running at every look is written again at most so often.
+_RESIGHT_MICROSECONDS: Final = 5_000_000
+# An observer whose watermark is younger is taken to be watching.
+_WATCHES: Final = 10_000_000
+
+
+class StoreObservationDoor:
+    """See ``ObservationDoor``.
+
+    Args:
+        ctx: of the observer's part.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._services = ctx.services
+        self._observer: Observer | None = None
+        self._series: set[tuple[str, str, str]] | None = None
+
+    def begin(self, observer_id: str, facts: Mapping[str, Any]) -> Gap | None:
+        """See ``ObservationDoor.begin``."""
+        now = self._services.clock.now()
+        gap_id = self._services.ids.new_id()
+
+        def work(tx: Tx) -> tuple[Gap | None, Observer]:
+            observed = tx.observed
+            observed.lock()
+            before = observed.observers()
+            watching = [one for one in before if one.stopped_at is None and now - one.watermark_at < _WATCHES]
+            last = max((one.watermark_at for one in before), default=None)
+            gap = None
+            if not any(one.id != observer_id for one in watching) and last is not None:
+                gap = observed.gap_open() or Gap(gap_id, observer_id, "not_watching", last)
+            observer = Observer(observer_id, now, last or now, None, dict(facts))
+            for one in before:
+                if one.stopped_at is None and one not in watching:
+                    observed.put_observer(replace(one, stopped_at=one.watermark_at))
+            observed.put_observer(observer)
+            return gap, observer
+
+        gap, self._observer = self._services.store.write(work)
+        return gap
+
+    def end(self) -> None:
+        """See ``ObservationDoor.end``."""
+        observer = self._mine()
+        now = self._services.clock.now()
+        ended = replace(observer, watermark_at=now, stopped_at=now)
+        self._services.store.write(lambda tx: tx.observed.put_observer(ended))
+
+    def record(self, batch: Batch) -> Recorded:
+        """See ``ObservationDoor.record``."""
+        if self._series is None:
+            known = self._services.store.read(lambda reader: reader.observed.tallies())
+            self._series = {(one.name, one.worker, one.queue) for one in known}
+        observer = self._mine()
+        if batch.watermark_at is not None:
+            observer = replace(
+                observer,
+                watermark_at=max(observer.watermark_at, batch.watermark_at),
+                facts={**observer.facts, **batch.facts},
+            )
+        recorded = self._services.store.write(lambda tx: self._record(tx, batch, observer))
+        self._observer = observer
+        return recorded
+
+    def _mine(self) -> Observer:
+        if self._observer is None:
+            raise RuntimeError("begin() comes first")
+        return self._observer
+
+    def _record(self, tx: Tx, batch: Batch, observer: Observer) -> Recorded:
+        observed = tx.observed
+        observed.lock()
+        merge = _Merge(tx, batch)
+        if batch.evidence:
+            merge.take_all()
+            observed.put_tasks(merge.new, merge.changed)
+            observed.add_counts(merge.counts)
+            observed.add_tallies(self._tallies(merge.counted))
+        if batch.workers:
+            observed.put_workers(list(_merged_workers(observed.workers(), batch.workers)))
+        if batch.watermark_at is not None:
+            observed.put_observer(observer)
+        return Recorded(merge.fresh, merge.duplicates, merge.of_jobs)
+
+    def _tallies(self, counted: Iterable[tuple[ObservedTask, Evidence]]) -> list[Tally]:
+        values: Counter[tuple[str, str, str, str, str]] = Counter()
+        for task, evidence in counted:
+            labels = self._labels(task, evidence)
+            said = Said.REJECTED if evidence.said is Said.REQUEUED else evidence.said
+            label = ""
+            if said is Said.FAILED:
+                label = exception_name(evidence.facts.get("error"))
+            values[(said.value, *labels, label)] += 1
+            runtime = evidence.facts.get("runtime")
+            if said is Said.SUCCEEDED and isinstance(runtime, int | float):
+                place = bisect_left(RUNTIME_BUCKETS, runtime)
+                bound = str(RUNTIME_BUCKETS[place]) if place < len(RUNTIME_BUCKETS) else "+Inf"
+                values[("runtime_bucket", *labels, bound)] += 1
+                values[("runtime_sum", *labels, "")] += runtime  # type: ignore[assignment] # a Counter adds floats too
+        return [Tally(*key, value) for key, value in sorted(values.items())]
+
+    def _labels(self, task: ObservedTask, evidence: Evidence) -> tuple[str, str, str]:
+        host = evidence.worker.rpartition("@")[2]
+        labels = (
+            (task.name or "")[:_LABEL_CHARS],
+            host[:_LABEL_CHARS],
+            (task.queue or _UNSAID_QUEUE)[:_LABEL_CHARS],
+        )
+        assert self._series is not None
+        if labels not in self._series:
+            if len(self._series) >= MAX_SERIES:
+                return (OTHER, OTHER, OTHER)
+            self._series.add(labels)
+        return labels
+
+    def queues(self, queues: Sequence[ObservedQueue]) -> None:
+        """See ``ObservationDoor.queues``."""
+        if queues:
+            self._services.store.write(lambda tx: tx.observed.put_queues(queues))
+
+    def open_gap(self, reason: str, began_at: int, lost: int = 0) -> Gap:
+        """See ``ObservationDoor.open_gap``."""
+        gap = Gap(self._services.ids.new_id(), self._mine().id, reason, began_at, lost=lost)
+        self._services.store.write(lambda tx: tx.observed.put_gap(gap))
+        return gap
+
+    def close_gap(self, gap: Gap, ended_at: int) -> Gap:
+        """See ``ObservationDoor.close_gap``."""
+        closed = replace(gap, ended_at=ended_at)
+
+        def work(tx: Tx) -> None:
+            tx.observed.lock()
+            tx.observed.put_gap(closed)
+            tx.observed.mark_gap(gap.id, ended_at)
+
+        self._services.store.write(work)
+        return closed
+
+    def kept(self, gap: Gap, at: int) -> None:
+        """See ``ObservationDoor.kept``."""
+
+        def work(tx: Tx) -> None:
+            known = tx.observed.gap_open()
+            if known is not None and known.id == gap.id:
+                now = self._services.clock.now()
+                tx.observed.put_gap(replace(gap, reason="kept_by_broker", ended_at=at, reconciled_at=now))
+
+        self._services.store.write(work)
+
+    def missed(self, ids: Sequence[str], began_at: int, ended_at: int) -> Gap:
+        """See ``ObservationDoor.missed``."""
+        gap = Gap(self._services.ids.new_id(), self._mine().id, "missed_events", began_at, ended_at, ended_at)
+
+        def work(tx: Tx) -> int:
+            tx.observed.lock()
+            marked = tx.observed.mark_gap(gap.id, ended_at, ids)
+            if marked:
+                tx.observed.put_gap(gap)
+            return marked
+
+        self._services.store.write(work)
+        return gap
+
+    def reconciled(self, gap: Gap, recovered: int) -> Gap:
+        """See ``ObservationDoor.reconciled``."""
+        done = replace(gap, reconciled_at=self._services.clock.now(), recovered=gap.recovered + recovered)
+        self._services.store.write(lambda tx: tx.observed.put_gap(done))
+        return done
+
+    def live(self, after: tuple[int, str], limit: int) -> list[ObservedTask]:
+        """See ``ObservationDoor.live``."""
+        return self._services.store.read(lambda reader: reader.observed.live(after, limit))
+
+    def known(self, ids: Sequence[str]) -> dict[str, ObservedTask]:
+        """See ``ObservationDoor.known``."""
+        return self._services.store.read(lambda reader: reader.observed.tasks(ids))
+
+    def oldest_waiting(self, queue: str) -> int | None:
+        """See ``ObservationDoor.oldest_waiting``."""
+        return self._services.store.read(lambda reader: reader.observed.oldest_waiting(queue))
+
+
+class _Merge:
+    """One batch put together with what is known of its tasks."""
+
+    def __init__(self, tx: Tx, batch: Batch) -> None:
+        self._tx = tx
+        self._batch = batch
+        self.new: list[ObservedTask] = []
+        self.changed: list[ObservedTask] = []
+        self.counts: Counter[str] = Counter()
+        self.counted: list[tuple[ObservedTask, Evidence]] = []
+        self.fresh = self.duplicates = self.of_jobs = 0
+
+    def take_all(self) -> None:
+        evidence, seen_at = self._batch.evidence, self._batch.seen_at
+        # In the order of their ids, as all others do.
+        ids = sorted({one.task_id for one in evidence})
+        ours = self._tx.observed.jobs_among(ids)
+        known = self._tx.observed.tasks(ids)
+        before = {task_id: task.state for task_id, task in known.items()}
+        touched: set[str] = set()
+        for one in evidence:
+            if one.task_id in ours:
+                self.of_jobs += 1
+                continue
+            task = known.get(one.task_id)
+            if task is None:
+                task = known[one.task_id] = _first_sight(one, seen_at)
+            if take(task, one, seen_at):
+                self.fresh += 1
+                touched.add(task.id)
+                if one.said in COUNTED:
+                    self.counted.append((task, one))
+                if one.said not in _FOUND_OUT:
+                    # It was heard of since: whatever may have been missed, not its end.
+                    task.gap = None
+            else:
+                self.duplicates += 1
+                if one.said in _ASKED and (task.gap is not None or seen_at - task.seen_at > _RESIGHT_MICROSECONDS):
+                    task.seen_at, task.gap = max(task.seen_at, seen_at), None
+                    touched.add(task.id)
+        for task_id in sorted(touched):
+            task = known[task_id]
+            settle(task)
+            was = before.get(task_id)
+            (self.new if was is None else self.changed).append(task)
+            if was != task.state:
+                self.counts[task.state] += 1
+                if was is not None:
+                    self.counts[was] -= 1
+
+
+def _first_sight(evidence: Evidence, seen_at: int) -> ObservedTask:
+    if evidence.said in _FOUND_OUT:
+        # History of before: it belongs where it happened, not at the top of the list.
+        return ObservedTask(evidence.task_id, seen_first_at=evidence.at or seen_at, seen_at=seen_at, source="results")
+    source = "inspect" if evidence.said in _ASKED else "events"
+    return ObservedTask(evidence.task_id, seen_first_at=seen_at, seen_at=seen_at, source=source)
+
+
+def _merged_workers(known: Mapping[str, ObservedWorker], seen: Sequence[ObservedWorker]) -> Iterable[ObservedWorker]:
+    merged: dict[str, ObservedWorker] = {}
+    for one in seen:
+        old = merged.get(one.hostname) or known.get(one.hostname)
+        if old is None:
+            merged[one.hostname] = one
+            continue
+        merged[one.hostname] = ObservedWorker(
+            one.hostname,
+            old.first_seen_at,
+            max(old.seen_at, one.seen_at),
+            max((at for at in (old.heartbeat_at, one.heartbeat_at) if at is not None), default=None),
+            # Whoever is heard of after its goodbye came back.
+            one.offline_at if one.offline_at is not None else (old.offline_at if old.seen_at >= one.seen_at else None),
+            {**old.facts, **one.facts},
+        )
+    return merged.values()
+
+
+def exception_name(error: str | None) -> str:
+    """The class of an exception by its ``repr``: ``ValueError`` of ``ValueError('no')``; a label of ``/metrics``."""
+    name = (error or "").partition("(")[0].strip()
+    return name[:100] if name.replace(".", "").replace("_", "").isalnum() else "UnknownException"
+
+
+def purge_observations(ctx: Context, seen_before: int, batch: int) -> int:
+    """Delete tasks that ended and were last heard of before; how many."""
+    total = 0
+    while True:
+
+        def work(tx: Tx) -> int:
+            tx.observed.lock()
+            gone = tx.observed.purge(seen_before, batch)
+            tx.observed.add_counts({state: -count for state, count in gone.items()})
+            return sum(gone.values())
+
+        count = ctx.services.store.write(work)
+        total += count
+        if count < batch:
+            return total
