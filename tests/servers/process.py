@@ -32,6 +32,7 @@ class ServerProcess(ABC):
     """
 
     name: str
+    start_seconds = START_SECONDS
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"headway-{self.name}-"))
@@ -51,6 +52,10 @@ class ServerProcess(ABC):
     @abstractmethod
     def answers(self) -> bool:
         """Whether the server takes requests now."""
+
+    def environment(self) -> dict[str, str]:
+        """What the server's environment has besides that of the tests."""
+        return {}
 
     @property
     def pid(self) -> int:
@@ -74,7 +79,7 @@ class ServerProcess(ABC):
             wait_until(
                 lambda: process.poll() is not None or self.answers(),
                 what=f"{self.name} to answer",
-                seconds=START_SECONDS,
+                seconds=self.start_seconds,
             )
         except AssertionError as error:
             self.kill()
@@ -138,7 +143,7 @@ class ServerProcess(ABC):
         """Start `command` in the folder as the server's user, to end when the test run dies."""
         setpriv = shutil.which("setpriv")
         prefix = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
-        environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
+        environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC", **self.environment()}
         identity: dict[str, object] = (
             {"user": self.user, "group": self._group(), "extra_groups": []} if self.user else {}
         )

@@ -6,12 +6,14 @@ import os
 import socket
 from pathlib import Path
 
+import kombu
 import psutil
 import psycopg
 import pytest
 
 from tests.servers.postgres import PostgresServer, find_binaries
 from tests.servers.process import ServerError
+from tests.servers.rabbitmq import RabbitServer
 from tests.servers.valkey import ValkeyServer
 from tests.waiting import wait_until
 
@@ -29,6 +31,12 @@ def _insert(url: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS kept (id serial)")
         connection.execute("INSERT INTO kept DEFAULT VALUES")
+
+
+def _message(url: str) -> object:
+    # Not acknowledged: an acknowledgement is written later, and the kill that follows would lose it.
+    with kombu.Connection(url) as connection, connection.SimpleQueue("kept") as queue:
+        return queue.get(timeout=10).payload
 
 
 @pytest.mark.postgres
@@ -106,6 +114,37 @@ def test_valkey_answers_stops_starts_and_forgets(own_valkey: ValkeyServer) -> No
     own_valkey.stop()
     with pytest.raises(ServerError):
         _ = own_valkey.pid
+
+
+def test_rabbitmq_keeps_durable_messages_over_stop_and_kill(own_rabbitmq: RabbitServer) -> None:
+    with kombu.Connection(own_rabbitmq.url) as connection, connection.SimpleQueue("kept") as queue:
+        queue.put("kept")
+    own_rabbitmq.stop()
+    own_rabbitmq.start()
+    assert _message(own_rabbitmq.url) == "kept"
+    node, mapper = own_rabbitmq.pid, own_rabbitmq.mapper.pid
+    own_rabbitmq.kill()
+    assert not psutil.pid_exists(node)
+    assert not psutil.pid_exists(mapper)
+    assert not own_rabbitmq.answers()
+    own_rabbitmq.start()
+    assert _message(own_rabbitmq.url) == "kept"
+
+
+def test_paused_rabbitmq_answers_again_after_resume(own_rabbitmq: RabbitServer) -> None:
+    own_rabbitmq.pause()
+    assert not own_rabbitmq.answers()
+    own_rabbitmq.resume()
+    assert own_rabbitmq.answers()
+
+
+def test_rabbitmq_listens_on_loopback_only_in_its_own_folder_and_is_not_root(own_rabbitmq: RabbitServer) -> None:
+    family = [psutil.Process(own_rabbitmq.pid), psutil.Process(own_rabbitmq.mapper.pid)]
+    listening = [c.laddr for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert {address.ip for address in listening} <= {"127.0.0.1", "::1"}
+    assert own_rabbitmq.port in {address.port for address in listening}
+    assert all(process.uids().real != 0 for process in family)
+    assert (own_rabbitmq.folder / "mnesia").is_dir()
 
 
 def test_waiting_says_what_it_waited_for() -> None:
