@@ -9,12 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headway.bootstrap.cluster import cluster_findings
     from headway.bootstrap.database import db_check, db_upgrade, retention_run, sqlite_version
     from headway.bootstrap.reaching import connect, connect_door, reach
     from headway.bootstrap.starting import up
     from headway.store.owner import file_system, prepare_directory, read_owner
 
 __all__ = [
+    "cluster_findings",
     "connect",
     "connect_door",
     "db_check",
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "headway.bootstrap.cluster": ("cluster_findings",),
     "headway.bootstrap.database": ("db_check", "db_upgrade", "retention_run", "sqlite_version"),
     "headway.bootstrap.reaching": ("connect", "connect_door", "reach"),
     "headway.bootstrap.starting": ("up",),

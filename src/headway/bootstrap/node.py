@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
@@ -39,6 +39,7 @@ from headway.runtime.numbering import NumberingPart
 from headway.runtime.pruner import PrunerPart
 from headway.runtime.rescuer import RescuerPart
 from headway.service import Context, Services, StoreJobDoor, rescue_lapsed, system_context
+from headway.service.recording import observations_sweep
 from headway.service.upkeep import register_worker, retire_worker
 from headway.store.owner import read_owner
 
@@ -74,6 +75,7 @@ class Node:
         register_worker(
             system_context(self.services, "start"), self.worker_id, {**facts, "version": headway.__version__}
         )
+        self.services.job_totals.warm()
         for loop in self.loops:
             loop.start()
         self.engine.start()
@@ -141,7 +143,7 @@ def load_application(app_spec: str | None, *, engine_chosen: bool) -> Any:
 
         raise InvalidSettings(
             f"{app_spec} sets a broker of its own ({mask_url(broker)}), so its workers elsewhere may run its tasks",
-            hint=f"`headway up --engine thread -A {app_spec}` runs what it sends from here in this process, "
+            hint=f"`headway observe -A {app_spec}` watches them and changes nothing; `headway up --engine thread -A {app_spec}` runs what it sends from here in this process, "
             "recorded, and does not touch that broker.",
         )
     return app
@@ -158,7 +160,7 @@ def open_node(
     if settings.job_backend == "celery":
         raise EngineNotAvailable("The engine celery comes with a later version of Headway; this one runs jobs itself.")
     app = load_application(app_spec, engine_chosen=engine_chosen)
-    opened = _open_own(settings)
+    opened = open_own(settings)
     try:
         killed = reap_orphans(settings.data_dir / "children")
         if killed:
@@ -183,7 +185,7 @@ def open_node(
     return node
 
 
-def _open_own(settings: Settings) -> Opened:
+def open_own(settings: Settings) -> Opened:
     """Open the store as its owner; a command or a script that has the directory for a moment is waited for."""
     ends = time.monotonic() + _PASSING_SECONDS
     while True:
@@ -201,7 +203,14 @@ def _loops(node: Node) -> list[Loop]:
     parts: list[Any] = [
         DuePart(system_context(services, "due")),
         RescuerPart(system_context(services, "rescuer"), settings.lease_seconds, node.engine.beat),
-        PrunerPart(system_context(services, "pruner"), [population_sweep(services, settings)]),
+        PrunerPart(
+            system_context(services, "pruner"),
+            [
+                population_sweep(services, settings),
+                # What was observed over this directory before grows old here too.
+                observations_sweep(system_context(services, "pruner"), settings.observed_retention_seconds),
+            ],
+        ),
     ]
     if services.store.shared:
         parts.insert(0, NumberingPart(services.store))
@@ -224,8 +233,29 @@ def engine_settings(settings: Settings, app_spec: str | None, worker_id: str) ->
     )
 
 
+class ServedNode(Protocol):
+    """What the web application needs of a service process, whether it runs jobs or watches."""
+
+    settings: Settings
+    opened: Opened
+    services: Services
+    tailer: FeedTailer
+
+    def readiness(self) -> Mapping[str, Part]:
+        """Each part as it is now."""
+        ...
+
+    def start(self) -> None:
+        """Begin to work."""
+        ...
+
+    def stop(self) -> None:
+        """Drain, stop and let go."""
+        ...
+
+
 def web_application(
-    node: Node,
+    node: ServedNode,
     *,
     hosts: tuple[str, ...] = (),
     on_start: Callable[[], None] | None = None,
@@ -256,6 +286,7 @@ def web_application(
             ],
             document_routers=work.document_routers(node.services, settings),
             adapter=work.adapter,
+            beat_schedule=node.services.cluster.beat_schedule if node.services.cluster is not None else dict,
             on_start=on_start,
             on_stop=on_stop,
         )

@@ -17,20 +17,33 @@ from headway.model.errors import DataDirectoryInUse, HeadwayError, StoreUnavaila
 from headway.runtime.supervisor import EXIT_REFUSED, EXIT_RESTART, Supervisor, service_command
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fastapi import FastAPI
+
+    from headway.bootstrap.node import Exhaustion, ServedNode
 
 log = structlog.get_logger("headway.start")
 _STREAMS_END_SECONDS = 2
 EXIT_FAILED = 1
 
 
-def up(settings: Settings, *, app: str | None, engine_chosen: bool, listener: socket.socket, url: str) -> int:
+def up(
+    settings: Settings,
+    *,
+    app: str | None = None,
+    engine_chosen: bool = True,
+    watch: Mapping[str, Any] | None = None,
+    listener: socket.socket,
+    url: str,
+) -> int:
     """Run the service process under a supervisor until it ends; the exit code.
 
     Args:
         settings: already checked.
         app: the value of ``-A``.
         engine_chosen: whether an option or a setting named the engine.
+        watch: fields of ``Watch``: the process watches a cluster and runs no jobs.
         listener: a bound, listening socket, which the service process inherits.
         url: what the ready line says.
     """
@@ -42,6 +55,7 @@ def up(settings: Settings, *, app: str | None, engine_chosen: bool, listener: so
         "settings": settings.model_dump(mode="json"),
         "app": app,
         "engine_chosen": engine_chosen,
+        "watch": watch,
         "fd": listener.fileno(),
         "url": url,
         "supervisor": os.getpid(),
@@ -62,7 +76,7 @@ def serve(message: dict[str, Any]) -> int:
     settings = Settings(**message["settings"])
     listener = socket.socket(fileno=message["fd"])
     try:
-        return _serve(settings, listener, message["url"], app=message["app"], engine_chosen=message["engine_chosen"])
+        return _serve(settings, listener, message)
     except HeadwayError as error:
         _say(error)
         # At a first start somebody reads it and acts. Later, a database or a disk that is away comes back.
@@ -76,13 +90,23 @@ def _say(error: HeadwayError) -> None:
         sys.stderr.write(f"hint: {error.hint}\n")
 
 
-def _serve(settings: Settings, listener: socket.socket, url: str, *, app: str | None, engine_chosen: bool) -> int:
+def _opened(settings: Settings, message: Mapping[str, Any], exhausted: Exhaustion) -> ServedNode:
+    if message["watch"] is not None:
+        from headway.bootstrap.observing import Watch, open_observing
+
+        return open_observing(settings, Watch(**message["watch"]))
+    from headway.bootstrap.node import open_node
+
+    return open_node(settings, app_spec=message["app"], engine_chosen=message["engine_chosen"], on_exhausted=exhausted)
+
+
+def _serve(settings: Settings, listener: socket.socket, message: Mapping[str, Any]) -> int:
     import uvicorn
 
-    from headway.bootstrap.node import Exhaustion, open_node, web_application
+    from headway.bootstrap.node import Exhaustion, web_application
 
-    exhausted = Exhaustion()
-    node = open_node(settings, app_spec=app, engine_chosen=engine_chosen, on_exhausted=exhausted)
+    exhausted, url = Exhaustion(), message["url"]
+    node = _opened(settings, message, exhausted)
 
     class Server(uvicorn.Server):
         """Says that it is ready once it is, and always ends in order: the supervisor kills it for the impatient."""

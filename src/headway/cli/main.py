@@ -13,6 +13,7 @@ from headway.cli.database import db, retention
 from headway.cli.demo import demo
 from headway.cli.doctor import doctor
 from headway.cli.jobs import jobs, submit
+from headway.cli.observe import observe
 from headway.cli.up import up
 from headway.cli.values import UsageError
 from headway.model.errors import HeadwayError
@@ -33,6 +34,7 @@ app.command()(demo)
 app.command()(submit)
 app.add_typer(jobs, name="jobs")
 app.add_typer(db, name="db")
+app.command()(observe)
 app.command()(doctor)
 app.add_typer(retention, name="retention")
 

@@ -8,7 +8,7 @@ from typing import Final
 LATER: Final = 99
 """The step of keys that are known but have no numbered step yet."""
 
-CURRENT_STEP: Final = 1
+CURRENT_STEP: Final = 2
 """Keys of higher steps are known and named as not yet used."""
 
 
@@ -166,9 +166,49 @@ KEYS: Final[tuple[Key, ...]] = (
         f"{_SECONDS}, 0 or more",
         means="how long a job that was asked to stop has to do so by itself",
     ),
-    Key("CELERY_BROKER_URL", None, "the app's own", "a broker URL", 2, secret=True),
-    Key("CELERY_RESULT_BACKEND", None, "the app's own", "a result backend URL", 2, secret=True),
-    Key("REDIS_URL", None, "none", "a Redis URL", 2, secret=True),
+    Key(
+        "CELERY_BROKER_URL",
+        "celery_broker_url",
+        "the app's own",
+        "a broker URL (redis://, rediss://, valkey://, sentinel://, amqp://, amqps://)",
+        2,
+        secret=True,
+        means="the broker of the cluster that `headway observe` watches; the option `--broker`",
+    ),
+    Key(
+        "CELERY_RESULT_BACKEND",
+        "celery_result_backend",
+        "the app's own",
+        "a result backend URL",
+        2,
+        secret=True,
+        means="where ends are looked up that were missed; the option `--result-backend`",
+    ),
+    Key(
+        "REDIS_URL",
+        "redis_url",
+        "none",
+        "a Redis URL",
+        2,
+        secret=True,
+        means="stands for both of them where neither they nor an application of `-A` says other",
+    ),
+    Key(
+        "HEADWAY_OBSERVE_ARGUMENTS",
+        "observe_arguments",
+        "redacted",
+        "redacted or none",
+        2,
+        means="whether arguments and results of observed tasks are kept (cut, what looks like a secret masked) or not",
+    ),
+    Key(
+        "HEADWAY_OBSERVED_RETENTION_SECONDS",
+        "observed_retention_seconds",
+        "604800",
+        f"{_SECONDS}, 0 or more (0 disables)",
+        2,
+        means="how long an observed task is kept after it was last heard of",
+    ),
     Key("CELERY_TASK_ALWAYS_EAGER", None, "false", _ON_OFF, 3),
     Key("CELERY_TASK_EAGER_PROPAGATES", None, "true", _ON_OFF, 3),
     Key("CELERY_WORKER_CONCURRENCY", None, "CPU count", "a whole number, 1 or more", 3),

@@ -37,7 +37,7 @@ def mask_url(text: str) -> str:
 
 
 class Settings(BaseModel):
-    """Everything that can be set, in step 1. Read once at start, by ``load_settings``; then it never changes.
+    """Everything that can be set. Read once at start, by ``load_settings``; then it never changes.
 
     Built directly (in tests, say) it takes attribute names and reads no environment and no file.
 
@@ -60,6 +60,9 @@ class Settings(BaseModel):
         allowed_hosts: names under which the server may be asked for, besides loopback and the one it listens at.
         heartbeat_seconds, lease_seconds: how often a worker says it lives, and when it counts as lost.
         cancel_grace_seconds: how long a running task has to stop by itself.
+        celery_broker_url, celery_result_backend, redis_url: the cluster that is watched, where set.
+        observe_arguments: ``redacted`` or ``none``: what is kept of the arguments of observed tasks.
+        observed_retention_seconds: how long an observed task is kept; 0 is for ever.
         notices: sentences for the one who starts Headway (keys that are not used yet).
     """
 
@@ -86,6 +89,11 @@ class Settings(BaseModel):
     heartbeat_seconds: float = Field(default=2.0, ge=0.05)
     lease_seconds: float = Field(default=10.0, gt=0)
     cancel_grace_seconds: float = Field(default=10.0, ge=0)
+    celery_broker_url: str | None = None
+    celery_result_backend: str | None = None
+    redis_url: str | None = None
+    observe_arguments: Literal["redacted", "none"] = "redacted"
+    observed_retention_seconds: float = Field(default=604_800.0, ge=0)
     notices: tuple[str, ...] = ()
 
     _sources: dict[str, tuple[str, str]] = PrivateAttr(default_factory=dict)
@@ -99,6 +107,7 @@ class Settings(BaseModel):
         "max_payload_bytes",
         "job_retention_seconds",
         "population_retention_seconds",
+        "observed_retention_seconds",
         "heartbeat_seconds",
         "lease_seconds",
         "cancel_grace_seconds",
@@ -111,7 +120,7 @@ class Settings(BaseModel):
             raise ValueError("a truth value is not a number")  # noqa: TRY004 - pydantic gathers ValueErrors only
         return value.strip() if isinstance(value, str) else value
 
-    @field_validator("job_backend", "isolation", mode="before")
+    @field_validator("job_backend", "isolation", "observe_arguments", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
@@ -139,6 +148,14 @@ class Settings(BaseModel):
         if _ANY_URL.match(value):
             raise ValueError("not a Postgres URL")
         return str(Path(value).expanduser())
+
+    @field_validator("celery_broker_url", "celery_result_backend", "redis_url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        # Several, with semicolons between them, are Celery's way to name a cluster of brokers.
+        if value is not None and not re.match(r"^[A-Za-z][A-Za-z0-9+.-]*:", value):
+            raise ValueError("not a URL")
+        return value
 
     @field_validator("api_key")
     @classmethod
@@ -236,6 +253,8 @@ class Settings(BaseModel):
             return "none" if value is None else "********"
         if attribute == "job_registry_path":
             return self.registry_label
+        if attribute in ("celery_broker_url", "celery_result_backend", "redis_url"):
+            return "none" if value is None else ";".join(mask_url(one) for one in str(value).split(";"))
         if isinstance(value, float) and math.isfinite(value) and value == int(value):
             return str(int(value))
         return str(value)

@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from headway.feed import FeedTailer
-from headway.http import batch, jobs, login, problems
+from headway.http import batch, jobs, login, observed, problems
 from headway.http.documents import JobIdIn, documents_router
 from headway.http.door import Door, Paths
 from headway.http.events import events_router
@@ -47,6 +47,7 @@ class HttpParts:
         routers: further routes, such as the pages.
         document_routers: further routes whose errors have the documents' body, such as those of simulations.
         adapter: what the simulation workload says of itself in ``/mcp/capabilities``.
+        beat_schedule: entries of the application's own schedule, by name.
         on_start, on_stop: run in a thread when the application starts and ends.
         threads: how many verbs run at the same time.
     """
@@ -59,6 +60,7 @@ class HttpParts:
     routers: Sequence[APIRouter] = ()
     document_routers: Sequence[APIRouter] = ()
     adapter: Callable[[], Mapping[str, Any]] | None = None
+    beat_schedule: Callable[[], dict[str, Any]] = dict
     on_start: Callable[[], None] | None = None
     on_stop: Callable[[], None] | None = None
     threads: int = THREADS
@@ -84,12 +86,19 @@ def create_http_app(parts: HttpParts) -> FastAPI:
         redirect_slashes=False,
         lifespan=_lifespan(parts, limiter),
     )
-    documents = [documents_router(parts.tailer, parts.services.limits, parts.adapter), *parts.document_routers]
+    documents = [
+        documents_router(parts.tailer, parts.services.limits, parts.adapter),
+        observed.documents,
+        observed.celery_router(parts.beat_schedule),
+        *parts.document_routers,
+    ]
     plain = [
         health_router(parts.readiness, parts.version),
         login.router,
         batch.router,
         jobs.router,
+        observed.router,
+        observed.metrics_router,
         events_router(parts.tailer),
         *parts.routers,
     ]

@@ -60,6 +60,11 @@ def answer(model: BaseModel, status: int = 200, headers: dict[str, str] | None =
     return Response(_encoded(model), status, headers, media_type="application/json")
 
 
+def said(values: dict[str, Any]) -> Response:
+    """An answer that is JSON values already."""
+    return Response(to_json(values, fallback=str, inf_nan_mode="null"), media_type="application/json")
+
+
 def _encoded(model: BaseModel) -> bytes:
     return to_json(model, fallback=str, inf_nan_mode="null", bytes_mode="base64")
 

@@ -25,6 +25,7 @@ from headway.http.schemas import (
 )
 from headway.model.commands import ListJobs
 from headway.model.errors import InvalidRequest, JobNotFound
+from headway.model.evidence import OUR_STATE, CeleryState
 from headway.model.job import Job
 from headway.model.states import STATE_VIEWS, JobState, states_named
 from headway.model.times import from_rfc3339
@@ -113,8 +114,8 @@ async def list_(
         worker=worker,
         label=_label_of(label),
         text=text or None,
-        since=_moment_of("since", since),
-        until=_moment_of("until", until),
+        since=moment_of("since", since),
+        until=moment_of("until", until),
         limit=limit,
         cursor=cursor,
     )
@@ -189,8 +190,12 @@ async def rerun(request: Request, call: Call, job_id: JobId) -> Response:
     return answer(JobOut.of(job), 202, location(job))
 
 
-def states_of(names: list[str]) -> tuple[JobState, ...]:
+def states_of(names: list[str], *, observed: bool = False) -> tuple[JobState, ...]:
     """States by our names or Celery's.
+
+    Args:
+        names: as given, with commas or repeated.
+        observed: whether the states that only observed tasks have (``RECEIVED``, ``REJECTED``) are known too.
 
     Raises:
         InvalidRequest: a name that nobody knows.
@@ -198,6 +203,8 @@ def states_of(names: list[str]) -> tuple[JobState, ...]:
     found: dict[JobState, None] = {}
     for name in (part.strip() for value in names for part in value.split(",")):
         states = states_named(name) if name else ()
+        if not states and observed and name.upper() in CeleryState.__members__:
+            states = (OUR_STATE[CeleryState(name.upper())],)
         if not states:
             known = ", ".join([*JobState, *sorted({view.celery for view in STATE_VIEWS})])
             raise _wrong("state", f"expected one of {known}, got: {name[:60]!r}")
@@ -216,7 +223,8 @@ def _label_of(text: str | None) -> tuple[str, str] | None:
     return name, value
 
 
-def _moment_of(name: str, text: str | None) -> int | None:
+def moment_of(name: str, text: str | None) -> int | None:
+    """A time of a query. Raises ``InvalidRequest``."""
     try:
         return None if text is None else from_rfc3339(text)
     except ValueError as error:

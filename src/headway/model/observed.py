@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from headway.model.evidence import Mark
 from headway.model.states import JobState
 
 SILENT_SECONDS: Final = 10.0
@@ -138,3 +139,70 @@ class Tally:
     queue: str
     label: str
     value: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """One task as people see it: a job of ours, or a task that was observed.
+
+    Attributes:
+        at: when it was submitted or first seen: the list is in this order.
+        celery_state: its state as Celery spells it.
+        args, kwargs, result: texts, masked and cut; None where nothing is kept or known.
+        error, traceback: why it failed, or was tried again.
+        origin: ``job`` or ``observed``.
+        seen_at: when it was last heard of; a job's is now.
+        complete: False where its end may have been missed, or its beginning was.
+        orphaned: it was begun by a worker that is gone.
+        gap: id of the gap in which its end may have been missed.
+        trail: everything that was said of it, oldest first; empty in lists.
+    """
+
+    id: str
+    name: str | None
+    state: JobState
+    celery_state: str
+    at: int
+    origin: str
+    queue: str | None = None
+    worker: str | None = None
+    retries: int = 0
+    args: str | None = None
+    kwargs: str | None = None
+    result: str | None = None
+    error: str | None = None
+    traceback: str | None = None
+    runtime: float | None = None
+    sent_at: int | None = None
+    received_at: int | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    eta: int | None = None
+    expires_at: int | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    seen_at: int | None = None
+    complete: bool = True
+    orphaned: bool = False
+    gap: str | None = None
+    trail: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One worker, of the cluster or of this server."""
+
+    name: str
+    standing: str
+    seen_at: int
+    origin: str
+    orphans: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def friendly_name(task: str | None) -> str:
+    """A task's name for people: ``Periodic Health Check`` of ``app.tasks.periodic_health_check``."""
+    if not task:
+        return "Unknown Task"
+    words = task.rpartition(".")[2].replace("-", "_").split("_")
+    return " ".join(word[:1].upper() + word[1:] for word in words if word) or task

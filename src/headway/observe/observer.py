@@ -6,12 +6,13 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
 
-from headway.model.errors import BrokerAway
+from headway.model.errors import BrokerAway, HeadwayError
 from headway.model.observed import Gap, ObservedWorker
 from headway.observe.asking import Inspector
 from headway.observe.brokers import broker_view
@@ -104,6 +105,7 @@ class Observer:
             facts=self._facts,
             observer_id=settings.observer_id,
         )
+        self._looking = ThreadPoolExecutor(2, "headway-look-up")
         self._live = LiveAsker(target, clock, strict=settings.strict)
 
     def start(self) -> None:
@@ -127,6 +129,7 @@ class Observer:
             self.listener.close()
         self.prober.stop(timeout=_STOP_SECONDS)
         self._live.stop(timeout=_STOP_SECONDS)
+        self._looking.shutdown(wait=False, cancel_futures=True)
 
     def _gap_closed(self, gap: Gap | None) -> None:
         self.reconciler.gap_closed(gap)
@@ -153,6 +156,29 @@ class Observer:
         except Exception:  # noqa: BLE001 - our own database is away: then nobody is expected, and the whole time waited
             expected = 0
         return self._live.ask(timeout, expected)
+
+    def look_up(self, task_id: str, timeout: float) -> bool:
+        """See ``ClusterView.look_up``."""
+        if not self.results.readable:
+            return False
+        try:
+            return bool(self._looking.submit(self.reconciler.look_up, task_id).result(timeout))
+        except (TimeoutError, HeadwayError, RuntimeError):
+            # Too slow, away, or stopping: then it is not known here.
+            return False
+
+    def beat_schedule(self) -> dict[str, Any]:
+        """See ``ClusterView.beat_schedule``."""
+        entries: Any = self._target.app.conf.beat_schedule if self._target.own_app else None
+        found = {}
+        for name, entry in (entries or {}).items():
+            options = entry.get("options") or {}
+            found[str(name)] = {
+                "task": str(entry.get("task")),
+                "schedule": str(entry.get("schedule")),
+                "queue": options.get("queue"),
+            }
+        return found
 
     def sources(self) -> list[Source]:
         """See ``ClusterView.sources``."""

@@ -86,6 +86,10 @@ class Reconciler:
         self._gaps.append(gap)
         self._wake.set()
 
+    def look_up(self, task_id: str) -> bool:
+        """Whether the result backend knows a task; what it says is stored. By any thread."""
+        return self._store([task_id]) > 0
+
     def _run(self) -> None:
         while not self._stop.is_set():
             self._wake.wait(_LOOK_EVERY)

@@ -101,3 +101,11 @@ class ClusterView(Protocol):
     def sources(self) -> list[Source]:
         """What is watched, and how well."""
         ...
+
+    def look_up(self, task_id: str, timeout: float) -> bool:
+        """Whether the result backend knows this task; what it says is stored then. Never longer than ``timeout``."""
+        ...
+
+    def beat_schedule(self) -> dict[str, Any]:
+        """Entries of the application's own schedule, by name: ``task``, ``schedule``, ``queue``."""
+        ...

@@ -121,6 +121,14 @@ class ObservedReader(Protocol):
         """Tasks that are running by all that is known, on workers that are gone; oldest first."""
         ...
 
+    def upcoming(self, after: int, limit: int) -> list[ObservedTask]:
+        """Tasks that wait for a time after this one, the next first."""
+        ...
+
+    def unresolved(self) -> dict[str, int]:
+        """How many tasks there are in each Celery state whose end may have been missed."""
+        ...
+
     def oldest_waiting(self, queue: str) -> int | None:
         """When the oldest task was sent that is known to wait in the queue."""
         ...

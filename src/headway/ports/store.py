@@ -291,6 +291,18 @@ class Reader(Protocol):
         """How many live jobs there are in each live state (terminal ones are not counted: cost flat in history)."""
         ...
 
+    def ended_counts(self, after: int, until: int) -> dict[JobState, int]:
+        """How many jobs ended in each terminal state after a moment and until another, UTC microseconds."""
+        ...
+
+    def own_workers(self) -> list[dict[str, Any]]:
+        """The rows of the workers of ours that were last heard of, the latest first."""
+        ...
+
+    def upcoming(self, limit: int) -> list[Job]:
+        """Jobs that wait for their time, the next first."""
+        ...
+
     def unknown_blobs(self, refs: Sequence[str]) -> list[str]:
         """Those of the references that no job names."""
         ...

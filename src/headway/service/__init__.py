@@ -17,7 +17,17 @@ from headway.service.jobs import (
     submit_batch,
     submit_job,
 )
+from headway.service.observing import (
+    get_task,
+    list_gaps,
+    list_queues,
+    list_tasks,
+    list_workers,
+    related_tasks,
+)
+from headway.service.recording import StoreObservationDoor
 from headway.service.sessions import delete_session, get_session, list_sessions, save_session
+from headway.service.sitrep import away, read_metrics, read_sitrep
 from headway.service.upkeep import DueReport, RescueReport, RetentionReport, enqueue_due, rescue_lapsed, run_retention
 
 __all__ = [
@@ -28,6 +38,8 @@ __all__ = [
     "RetentionReport",
     "Services",
     "StoreJobDoor",
+    "StoreObservationDoor",
+    "away",
     "cancel_job",
     "count_jobs",
     "delete_session",
@@ -36,12 +48,20 @@ __all__ = [
     "forget_result",
     "get_job",
     "get_session",
+    "get_task",
     "list_attempts",
+    "list_gaps",
     "list_jobs",
+    "list_queues",
     "list_sessions",
+    "list_tasks",
+    "list_workers",
     "read_events",
     "read_logs",
+    "read_metrics",
     "read_result",
+    "read_sitrep",
+    "related_tasks",
     "rerun_job",
     "rescue_lapsed",
     "run_retention",

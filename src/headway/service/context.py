@@ -8,10 +8,12 @@ from headway.model.actor import Actor, Role
 from headway.ports.blobs import BlobStore
 from headway.ports.catalog import TaskCatalog
 from headway.ports.clock import Clock, Ids
+from headway.ports.cluster import ClusterView
 from headway.ports.codec import Codec
 from headway.ports.signal import Signal
 from headway.ports.store import Store
 from headway.service.endings import Endings
+from headway.service.totals import JobTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The adapters that the verbs work with. ``catalog`` is None where no application is loaded."""
+    """The adapters that the verbs work with.
+
+    Attributes:
+        catalog: None where no application is loaded.
+        cluster: the observer of this process; None where none runs.
+        runs_jobs: False where this server only watches, and refuses to submit, cancel and run again.
+    """
 
     store: Store
     blobs: BlobStore
@@ -44,6 +52,13 @@ class Services:
     catalog: TaskCatalog | None = None
     limits: Limits = field(default_factory=Limits)
     endings: Endings = field(default_factory=Endings)
+    cluster: ClusterView | None = None
+    runs_jobs: bool = True
+    job_totals: JobTotals = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Frozen: this is the way to set what follows from the rest.
+        object.__setattr__(self, "job_totals", JobTotals(self.store, self.clock))
 
 
 @dataclass(frozen=True, slots=True)

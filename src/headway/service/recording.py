@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
+
+import structlog
 
 from headway.model.evidence import COUNTED, Evidence, ObservedTask, Said, settle, take
 from headway.model.observed import Gap, ObservedQueue, ObservedWorker, Observer, Tally
 from headway.ports.observations import Batch, Recorded
 from headway.ports.store import Tx
 from headway.service.context import Context
+
+log = structlog.get_logger("headway.observations")
+_PURGED_AT_ONCE: Final = 500
 
 RUNTIME_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Upper bounds in seconds, as celery-exporter has them."""
@@ -293,18 +298,30 @@ def exception_name(error: str | None) -> str:
     return name[:100] if name.replace(".", "").replace("_", "").isalnum() else "UnknownException"
 
 
-def purge_observations(ctx: Context, seen_before: int, batch: int) -> int:
-    """Delete tasks that ended and were last heard of before; how many."""
-    total = 0
-    while True:
+def observations_sweep(ctx: Context, seconds: float) -> Callable[[], object]:
+    """Removes what was last heard of so long ago: tasks, and workers that are gone; 0 seconds removes nothing."""
 
-        def work(tx: Tx) -> int:
-            tx.observed.lock()
-            gone = tx.observed.purge(seen_before, batch)
-            tx.observed.add_counts({state: -count for state, count in gone.items()})
-            return sum(gone.values())
+    def sweep() -> int:
+        if seconds <= 0:
+            return 0
+        before = ctx.services.clock.now() - int(seconds * 1_000_000)
+        total = 0
+        while True:
+            count = ctx.services.store.write(lambda tx: _purge(tx, before))
+            total += count
+            if count < _PURGED_AT_ONCE:
+                break
+        if total:
+            log.debug("observations.purged", tasks=total, older_than_seconds=seconds)
+        return total
 
-        count = ctx.services.store.write(work)
-        total += count
-        if count < batch:
-            return total
+    return sweep
+
+
+def _purge(tx: Tx, seen_before: int) -> int:
+    observed = tx.observed
+    observed.lock()
+    gone = observed.purge(seen_before, _PURGED_AT_ONCE)
+    observed.add_counts({state: -count for state, count in gone.items()})
+    observed.forget_workers(seen_before)
+    return sum(gone.values())

@@ -9,8 +9,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
 
-from headway.model.actor import PERMISSIONS
-from headway.model.errors import Forbidden, HeadwayError
+from headway.model.actor import PERMISSIONS, Role
+from headway.model.errors import Forbidden, HeadwayError, ObservesOnly
 from headway.service.context import Context
 
 P = ParamSpec("P")
@@ -36,6 +36,8 @@ def verb(function: Callable[Concatenate[Context, P], R]) -> Callable[Concatenate
                 f"{ctx.actor.name} has the role {ctx.actor.role}, and {name} needs {least}",
                 hint=f"Ask somebody with the role {least}.",
             )
+        if least == Role.OPERATOR and not ctx.services.runs_jobs:
+            raise ObservesOnly(f"this server only watches a cluster; {name} is not done here")
         begun = time.perf_counter()
         try:
             answer = function(ctx, *args, **kwargs)

@@ -356,6 +356,26 @@ class SqlObservedReader:
         )
         return self._rows(statement)
 
+    def upcoming(self, after: int, limit: int) -> list[ObservedTask]:
+        """See ``ObservedReader.upcoming``."""
+        statement = (
+            sa.select(observed_tasks)
+            .where(observed_tasks.c.eta.is_not(None), observed_tasks.c.finished_at.is_(None))
+            .where(observed_tasks.c.eta > after)
+            .order_by(observed_tasks.c.eta)
+            .limit(limit)
+        )
+        return self._rows(statement)
+
+    def unresolved(self) -> dict[str, int]:
+        """See ``ObservedReader.unresolved``."""
+        statement = (
+            sa.select(observed_tasks.c.state, sa.func.count())
+            .where(observed_tasks.c.gap.is_not(None))
+            .group_by(observed_tasks.c.state)
+        )
+        return {row[0]: int(row[1]) for row in self._access.connection.execute(statement)}
+
     def oldest_waiting(self, queue: str) -> int | None:
         """See ``ObservedReader.oldest_waiting``."""
         statement = sa.select(sa.func.min(observed_tasks.c.sent_at)).where(

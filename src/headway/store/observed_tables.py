@@ -48,6 +48,7 @@ for _name, _columns, _where in (
     ("ix_observed_tasks_by_root", (_task.root_id, _task.seen_first_at, _task.id), "root_id <> id"),
     ("ix_observed_tasks_live", (_task.seen_first_at,), "finished_at IS NULL"),
     ("ix_observed_tasks_finished", (_task.finished_at,), "finished_at IS NOT NULL"),
+    ("ix_observed_tasks_eta", (_task.eta,), "eta IS NOT NULL AND finished_at IS NULL"),
     ("ix_observed_tasks_gap", (_task.gap,), "gap IS NOT NULL"),
 ):
     sa.Index(_name, *_columns, sqlite_where=sa.text(_where), postgresql_where=sa.text(_where))

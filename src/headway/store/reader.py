@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from headway.model.commands import ListJobs
-from headway.model.errors import InvalidRequest
 from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
+from headway.model.paging import read_cursor, write_cursor
 from headway.model.states import LIVE_STATES, JobState
 from headway.ports.store import StoredResult
 from headway.store.access import Access
@@ -31,6 +30,8 @@ from headway.store.rows import (
 )
 from headway.store.statements import DUE_STATES, Statements
 from headway.store.tables import attempts, job_labels, job_logs, jobs, sessions, workers
+
+_SHOWN_WORKERS = 20
 
 
 class SqlReader:
@@ -68,7 +69,7 @@ class SqlReader:
             found = list(self._access.connection.execute(self._listed(query, query.states)))
         rows = found[: query.limit]
         more = len(found) > query.limit
-        cursor = _write_cursor(rows[-1].submitted_at, rows[-1].id) if more else None
+        cursor = write_cursor(rows[-1].submitted_at, rows[-1].id) if more else None
         return Page([to_job(row) for row in rows], cursor)
 
     def _listed(self, query: ListJobs, states: tuple[JobState, ...]) -> sa.Select[Any]:
@@ -80,7 +81,7 @@ class SqlReader:
             statement = statement.join(job_labels, job_labels.c.job_id == jobs.c.id)
             statement = statement.where(job_labels.c.name == name, job_labels.c.value == value)
         if query.cursor is not None:
-            statement = statement.where(sa.tuple_(at, job_id) < sa.tuple_(*map(sa.literal, _read_cursor(query.cursor))))
+            statement = statement.where(sa.tuple_(at, job_id) < sa.tuple_(*map(sa.literal, read_cursor(query.cursor))))
         return statement.order_by(at.desc(), job_id.desc()).limit(query.limit + 1)
 
     def attempts(self, job_id: str) -> list[Attempt]:
@@ -146,6 +147,34 @@ class SqlReader:
         )
         found = {JobState(row[0]): int(row[1]) for row in self._access.connection.execute(statement)}
         return {state: found.get(state, 0) for state in JobState if state in LIVE_STATES}
+
+    def ended_counts(self, after: int, until: int) -> dict[JobState, int]:
+        """See ``Reader.ended_counts``."""
+        statement = (
+            sa.select(jobs.c.state, sa.func.count())
+            .where(jobs.c.finished_at.is_not(None), jobs.c.finished_at > after, jobs.c.finished_at <= until)
+            .group_by(jobs.c.state)
+        )
+        return {JobState(row[0]): int(row[1]) for row in self._access.connection.execute(statement)}
+
+    def own_workers(self) -> list[dict[str, Any]]:
+        """See ``Reader.own_workers``."""
+        statement = sa.select(workers).order_by(workers.c.beat_at.desc()).limit(_SHOWN_WORKERS)
+        return [dict(row._mapping) for row in self._access.connection.execute(statement)]  # noqa: SLF001 - its documented way
+
+    def upcoming(self, limit: int) -> list[Job]:
+        """See ``Reader.upcoming``."""
+        found: list[Job] = []
+        for state in DUE_STATES:
+            statement = (
+                sa.select(*JOB_COLUMNS)
+                .where(jobs.c.state == sa.literal_column(f"'{state}'"), jobs.c.run_at.is_not(None))
+                .where(jobs.c.finished_at.is_(None))
+                .order_by(jobs.c.run_at)
+                .limit(limit)
+            )
+            found += [to_job(row) for row in self._access.connection.execute(statement)]
+        return sorted(found, key=lambda job: (job.run_at or 0, job.id))[:limit]
 
     def has_lapsed(self, silent_for: int) -> bool:
         """See ``Reader.has_lapsed``."""
@@ -218,19 +247,3 @@ def _filters(query: ListJobs, states: tuple[JobState, ...]) -> list[sa.ColumnEle
             )
         )
     return clauses
-
-
-def _write_cursor(at: int, job_id: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([at, job_id]).encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[int, str]:
-    try:
-        at, job_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if not 0 <= int(at) < 2**63 or "\x00" in str(job_id):
-            raise ValueError(at)
-        return int(at), str(job_id)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise InvalidRequest(
-            f"expected cursor to be the next_cursor of a page, got: {cursor!r}", hint="Start again without a cursor."
-        ) from error

@@ -1,0 +1,107 @@
+"""What of a situation wants somebody's attention: one function a kind of thing, each finding with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from headway.model.observed import Gap, ObservedQueue, TaskView, WorkerView
+from headway.model.situation import Attention, SourceView
+
+_OLD_SECONDS: Final = 600.0
+_MANY: Final = 100
+
+
+def look_for(
+    *,
+    now: int,
+    workers: Sequence[WorkerView],
+    queues: Sequence[ObservedQueue],
+    gaps: Sequence[Gap],
+    orphans: Sequence[TaskView],
+    sources: Sequence[SourceView],
+    unresolved: int,
+    watched: bool,
+) -> list[Attention]:
+    """All there is, errors first."""
+    found = [*_sources(sources)]
+    if watched:
+        found += [*_workers(workers), *_orphans(orphans), *_queues(queues, workers, now), *_gaps(gaps, unresolved)]
+    return sorted(found, key=lambda one: one.severity != "error")
+
+
+def _sources(sources: Sequence[SourceView]) -> Iterator[Attention]:
+    for one in sources:
+        if one.name == "broker" and one.ok is False:
+            remedy = "Start the broker or correct its URL; Headway connects again by itself."
+            yield Attention("broker_away", "error", f"the broker does not answer: {one.says}", remedy, one.seen_at)
+        elif one.name == "events" and one.ok is False:
+            remedy = "Headway connects again by itself; what happens meanwhile is a gap, which is narrowed afterwards."
+            yield Attention("events_lost", "error", f"events are not heard: {one.says}", remedy, one.seen_at)
+        elif one.name == "events" and one.facts.get("workers_without_events"):
+            yield Attention("events_off", "warning", one.says, "Run `headway observe` with --enable-events.")
+        elif one.name == "results" and one.ok is False:
+            remedy = "Start the result backend, or correct --result-backend."
+            yield Attention("results_away", "warning", one.says, remedy, one.seen_at)
+        if one.name == "events" and one.facts.get("lost"):
+            remedy = "Give Headway's database more room to write: events came faster than they could be stored."
+            yield Attention("events_dropped", "error", f"{one.facts['lost']:,} messages were dropped", remedy)
+
+
+def _workers(workers: Sequence[WorkerView]) -> Iterator[Attention]:
+    observed = [one for one in workers if one.origin == "observed"]
+    if not any(one.standing == "online" for one in observed):
+        remedy = "Start a worker: `celery -A APP worker -E`."
+        says = "no worker answers" if observed else "no worker has been heard of yet"
+        yield Attention("no_worker", "error", says, remedy, max((one.seen_at for one in observed), default=None))
+        return
+    for one in observed:
+        if one.standing in ("silent", "gone"):
+            says = f"worker {one.name} has not been heard of: {one.standing}"
+            severity = "error" if one.standing == "gone" else "warning"
+            yield Attention("worker_silent", severity, says, "Look at its process and its log.", one.seen_at)
+
+
+def _orphans(orphans: Sequence[TaskView]) -> Iterator[Attention]:
+    if orphans:
+        names = ", ".join(sorted({one.worker or "?" for one in orphans})[:3])
+        remedy = (
+            "See them with `headway tasks --orphaned`. With task_acks_late the broker gives them to another worker; "
+            "without, send them again."
+        )
+        says = f"{len(orphans):,} tasks were begun by workers that are gone ({names})"
+        yield Attention("orphans", "error", says, remedy, min(one.at for one in orphans))
+
+
+def _queues(queues: Sequence[ObservedQueue], workers: Sequence[WorkerView], now: int) -> Iterator[Attention]:
+    online = [one for one in workers if one.origin == "observed" and one.standing == "online"]
+    asked = bool(online) and all("queues" in one.facts for one in online)
+    consumed = {name for one in online for name in one.facts.get("queues") or ()}
+    for queue in queues:
+        depth, consumers = queue.facts.get("depth"), queue.facts.get("consumers")
+        if not depth:
+            continue
+        if consumers == 0 or (consumers is None and asked and queue.name not in consumed):
+            says = f"{depth:,} messages wait in {queue.name}, which no worker consumes"
+            remedy = f"Start a worker with -Q {queue.name}, or `celery control add_consumer {queue.name}`."
+            yield Attention("queue_without_consumer", "error", says, remedy)
+            continue
+        oldest = queue.facts.get("oldest_at")
+        if isinstance(oldest, int) and now - oldest > _OLD_SECONDS * 1_000_000:
+            least = "at least " if queue.facts.get("oldest") != "exact" else ""
+            minutes = (now - oldest) / 60_000_000
+            says = f"the oldest of {depth:,} messages in {queue.name} has waited for {least}{minutes:,.0f} minutes"
+            yield Attention("queue_old", "warning", says, "Start more workers for it, or see what holds them.", oldest)
+        elif depth >= _MANY and (queue.facts.get("growth_per_minute") or 0) > depth:
+            says = f"{queue.name} grows by {queue.facts['growth_per_minute']:,.0f} messages a minute"
+            yield Attention("queue_growing", "warning", says, "Start more workers for it.")
+
+
+def _gaps(gaps: Sequence[Gap], unresolved: int) -> Iterator[Attention]:
+    if unresolved:
+        since = min((gap.began_at for gap in gaps if gap.unresolved), default=None)
+        says = f"the end of {unresolved:,} tasks may have been missed"
+        remedy = (
+            "Keep results (no ignore_result) in a backend that Headway may read, so that ends are found afterwards."
+        )
+        yield Attention("ends_missed", "warning", says, remedy, since)

@@ -1,0 +1,283 @@
+"""The situation report: stored state first, then who answers now, within a time limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from headway.model.errors import HeadwayError
+from headway.model.evidence import CeleryState
+from headway.model.observed import Gap, ListTasks, ObservedQueue, ObservedWorker, Observer, TaskView, WorkerView
+from headway.model.situation import (
+    Attention,
+    Figure,
+    Health,
+    Metrics,
+    Situation,
+    SourceView,
+    TaskMetrics,
+    Upcoming,
+)
+from headway.model.states import JobState
+from headway.ports.cluster import LiveAnswer, Source
+from headway.ports.store import Reader
+from headway.service.attention import look_for
+from headway.service.context import Context
+from headway.service.observing import gone_workers, list_queues, list_tasks, list_workers, task_view
+from headway.service.verbs import verb
+
+LIVE_SECONDS: Final = 0.7
+"""The whole of what a report waits for anybody outside: with all else it must answer within a second."""
+
+RECENT: Final = 10
+_UPCOMING: Final = 10
+_GAPS: Final = 20
+_ORPHANS: Final = 1_000
+_FRESH_MICROSECONDS: Final = 30_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the database says, all of one moment."""
+
+    now: int
+    tasks: dict[str, int]
+    unresolved: dict[str, int]
+    live_jobs: dict[JobState, int]
+    ended_jobs: dict[JobState, int] | None
+    workers: list[ObservedWorker]
+    gaps: list[Gap]
+    observers: list[Observer]
+    orphans: list[TaskView]
+    upcoming: tuple[Upcoming, ...]
+
+
+@verb
+def read_sitrep(ctx: Context) -> Situation:
+    """The situation now. Raises ``StoreUnavailable`` when our own database does not answer."""
+    stored = _stored(ctx)
+    cluster = ctx.services.cluster
+    answer = cluster.live(LIVE_SECONDS) if cluster is not None else None
+    workers = [_as_answered(one, answer) for one in list_workers(ctx)]
+    queues = list_queues(ctx)
+    recent = list_tasks(ctx, ListTasks(limit=RECENT)).items
+    sources = _sources(ctx, stored, answer)
+    attention = look_for(
+        now=stored.now,
+        workers=workers,
+        queues=queues,
+        gaps=stored.gaps,
+        orphans=stored.orphans,
+        sources=sources,
+        unresolved=sum(stored.unresolved.values()),
+        watched=cluster is not None or bool(stored.observers),
+    )
+    health = _health(sources, attention, workers, watched=cluster is not None or bool(stored.observers))
+    metrics, figures = _metrics(stored, queues, sources, health, workers)
+    return Situation(
+        at=stored.now,
+        health=health,
+        metrics=metrics,
+        figures=figures,
+        recent=tuple(recent),
+        queues=tuple(queues),
+        workers=tuple(workers),
+        upcoming=stored.upcoming,
+        attention=tuple(attention),
+        sources=tuple(sources),
+    )
+
+
+def _stored(ctx: Context) -> Stored:
+    now = ctx.services.clock.now()
+
+    def work(reader: Reader) -> Stored:
+        observed = reader.observed
+        workers = observed.workers()
+        gone = gone_workers(workers, now)
+        upcoming = [
+            Upcoming(task.id, task.name, task.eta or 0, "observed") for task in observed.upcoming(now, _UPCOMING)
+        ] + [Upcoming(job.id, job.task, job.run_at or 0, "job") for job in reader.upcoming(_UPCOMING)]
+        return Stored(
+            now=now,
+            tasks=observed.counts(),
+            unresolved=observed.unresolved(),
+            live_jobs=reader.counts(),
+            ended_jobs=ctx.services.job_totals.figures(reader),
+            workers=workers,
+            gaps=observed.gaps(_GAPS),
+            observers=observed.observers(),
+            orphans=[task_view(task, gone) for task in observed.orphans(gone, _ORPHANS)],
+            upcoming=tuple(sorted(upcoming, key=lambda one: one.due_at)[:_UPCOMING]),
+        )
+
+    return ctx.services.store.read(work)
+
+
+def _as_answered(worker: WorkerView, answer: LiveAnswer | None) -> WorkerView:
+    """A worker that was asked just now and said nothing is not called online, whatever it said seconds ago."""
+    if worker.origin != "observed" or answer is None or answer.workers is None:
+        return worker
+    if worker.name in answer.workers:
+        return replace(worker, standing="online", seen_at=max(worker.seen_at, answer.asked_at))
+    return replace(worker, standing="silent") if worker.standing == "online" else worker
+
+
+def _sources(ctx: Context, stored: Stored, answer: LiveAnswer | None) -> list[SourceView]:
+    cluster = ctx.services.cluster
+    sources = [SourceView("jobs", stored.now, complete=stored.ended_jobs is not None, ok=True)]
+    if cluster is not None:
+        gap_open = any(gap.ended_at is None for gap in stored.gaps)
+        pending = any(gap.reconciled_at is None for gap in stored.gaps)
+        sources += [_with_answer(one, answer, gap_open=gap_open or pending) for one in cluster.sources()]
+    elif stored.observers:
+        newest = stored.observers[0]
+        fresh = newest.stopped_at is None and stored.now - newest.watermark_at < _FRESH_MICROSECONDS
+        says = (
+            "another process watches the cluster; its own report knows more"
+            if fresh
+            else "nobody watches now: start `headway observe`"
+        )
+        sources.append(SourceView("events", newest.watermark_at, complete=False, ok=None, says=says))
+    return sources
+
+
+def _with_answer(source: Source, answer: LiveAnswer | None, *, gap_open: bool) -> SourceView:
+    seen_at, complete, ok, says = source.seen_at, source.complete, source.ok, source.says
+    if answer is not None and source.name == "broker":
+        seen_at = answer.asked_at if answer.broker else seen_at
+        ok, says = answer.broker, "" if answer.broker else answer.says
+        complete = complete and ok
+    elif answer is not None and source.name == "workers" and not (answer.broker and answer.workers is None):
+        ok = bool(answer.workers)
+        seen_at = answer.asked_at if ok else seen_at
+        says, complete = ("" if ok else answer.says), complete and ok
+    elif source.name == "events" and answer is not None and not answer.broker:
+        ok, complete = False, False
+    if source.name == "events" and gap_open:
+        complete = False
+        says = says or "there is a gap that has not been looked through yet"
+    return SourceView(source.name, seen_at, complete, ok, says, source.facts)
+
+
+def _health(
+    sources: Sequence[SourceView], attention: Sequence[Attention], workers: Sequence[WorkerView], *, watched: bool
+) -> Health:
+    by_name = {one.name: one for one in sources}
+    broker, events = by_name.get("broker"), by_name.get("events")
+    if watched:
+        if broker is None or broker.ok is not True:
+            return Health.UNKNOWN
+        observed = [one for one in workers if one.origin == "observed"]
+        if not observed and (events is None or events.seen_at is None):
+            # A broker that answers says nothing of workers that nobody has ever heard of.
+            return Health.UNKNOWN
+        if not any(one.standing == "online" for one in observed):
+            return Health.DEGRADED
+    if any(one.ok is False for one in sources) or any(one.severity == "error" for one in attention):
+        return Health.DEGRADED
+    if watched and events is not None and not events.complete:
+        return Health.DEGRADED
+    return Health.OK
+
+
+def _metrics(
+    stored: Stored,
+    queues: Sequence[ObservedQueue],
+    sources: Sequence[SourceView],
+    health: Health,
+    workers: Sequence[WorkerView],
+) -> tuple[TaskMetrics, dict[str, Figure]]:
+    tasks, missing, live = stored.tasks, stored.unresolved, stored.live_jobs
+    ended = stored.ended_jobs or {}
+
+    def seen(state: CeleryState) -> int:
+        return tasks.get(state, 0)
+
+    def going(state: CeleryState) -> int:
+        # What may have ended unseen is not counted as going on.
+        return max(0, seen(state) - missing.get(state, 0))
+
+    depths = [one.facts.get("depth") for one in queues]
+    known = [depth for depth in depths if isinstance(depth, int)]
+    waiting = sum(known) if known else going(CeleryState.PENDING)
+    active = max(0, going(CeleryState.STARTED) - len(stored.orphans)) + live.get(JobState.RUNNING, 0)
+    pending = waiting + going(CeleryState.RECEIVED) + going(CeleryState.RETRY)
+    pending += sum(live.get(state, 0) for state in (JobState.SCHEDULED, JobState.QUEUED, JobState.RETRY_SCHEDULED))
+    completed = seen(CeleryState.SUCCESS) + ended.get(JobState.SUCCEEDED, 0)
+    failed = seen(CeleryState.FAILURE) + seen(CeleryState.REJECTED)
+    failed += ended.get(JobState.FAILED, 0) + ended.get(JobState.TIMEOUT, 0)
+    cancelled = seen(CeleryState.REVOKED) + ended.get(JobState.CANCELLED, 0)
+    by_name = {one.name: one for one in sources}
+    events, jobs = by_name.get("events"), by_name["jobs"]
+    seen_at = jobs.seen_at if events is None else events.seen_at
+    complete = jobs.complete and (events is None or events.complete) and not missing
+    rate = completed / (completed + failed) if completed + failed else None
+    told = health is not Health.UNKNOWN and (events is None or any(one.standing == "online" for one in workers))
+    metrics = TaskMetrics(
+        total_tasks=active + pending + completed + failed + cancelled,
+        active_tasks=active,
+        completed_tasks=completed,
+        failed_tasks=failed,
+        pending_tasks=pending,
+        cancelled_tasks=cancelled,
+        success_rate=round(rate, 4) if rate is not None and told else None,
+    )
+    figure = Figure(seen_at, complete)
+    figures = dict.fromkeys(
+        ("total_tasks", "active_tasks", "completed_tasks", "failed_tasks", "cancelled_tasks"), figure
+    )
+    broker = by_name.get("broker")
+    figures["pending_tasks"] = figure if broker is None else Figure(broker.seen_at, complete and broker.complete)
+    figures["success_rate"] = Figure(seen_at, complete and told, None if told or rate is None else round(rate, 4))
+    return metrics, figures
+
+
+@verb
+def read_metrics(ctx: Context) -> Metrics:
+    """What ``/metrics`` shows, from stored state only: a scrape must not wait for anybody."""
+    stored = _stored(ctx)
+    tallies = ctx.services.store.read(lambda reader: reader.observed.tallies())
+    age: dict[str, float] = {}
+    facts: dict[str, float] = {}
+    cluster = ctx.services.cluster
+    for source in cluster.sources() if cluster is not None else ():
+        if source.seen_at is not None:
+            age[source.name] = max(0.0, (stored.now - source.seen_at) / 1_000_000)
+        if source.name == "events":
+            facts = {name: float(value) for name, value in source.facts.items() if isinstance(value, int | float)}
+    jobs = {**stored.live_jobs, **(stored.ended_jobs or {})}
+    return Metrics(
+        at=stored.now,
+        tallies=tuple(tallies),
+        workers=tuple(list_workers(ctx)),
+        queues=tuple(list_queues(ctx)),
+        jobs=jobs,
+        tasks=stored.tasks,
+        age=age,
+        facts=facts,
+        orphans=len(stored.orphans),
+        unresolved=sum(stored.unresolved.values()),
+        gaps_open=sum(1 for gap in stored.gaps if gap.ended_at is None),
+    )
+
+
+def away(error: HeadwayError, at: int) -> Situation:
+    """The report while our own database does not answer: nothing is known, and that is what it says."""
+    says = f"Headway's own database does not answer: {error.message}"
+    nothing = TaskMetrics(0, 0, 0, 0, 0, 0, None)
+    unknown = Figure(None, complete=False)
+    names = ("total_tasks", "active_tasks", "completed_tasks", "failed_tasks", "pending_tasks", "success_rate")
+    return Situation(
+        at=at,
+        health=Health.UNKNOWN,
+        metrics=nothing,
+        figures=dict.fromkeys((*names, "cancelled_tasks"), unknown),
+        recent=(),
+        queues=(),
+        workers=(),
+        upcoming=(),
+        attention=(Attention("database_away", "error", says, error.hint or "Start the database again."),),
+        sources=(SourceView("jobs", None, complete=False, ok=False, says=says),),
+    )
