@@ -14,6 +14,7 @@ from headway.cli.demo import demo
 from headway.cli.doctor import doctor
 from headway.cli.jobs import jobs, submit
 from headway.cli.observe import observe
+from headway.cli.observed import queues, sitrep, tasks, workers
 from headway.cli.up import up
 from headway.cli.values import UsageError
 from headway.model.errors import HeadwayError
@@ -35,6 +36,10 @@ app.command()(submit)
 app.add_typer(jobs, name="jobs")
 app.add_typer(db, name="db")
 app.command()(observe)
+app.command()(sitrep)
+app.command()(tasks)
+app.command()(workers)
+app.command()(queues)
 app.command()(doctor)
 app.add_typer(retention, name="retention")
 

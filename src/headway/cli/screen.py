@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from headway.model.errors import HeadwayError
     from headway.model.job import Attempt, ErrorInfo, Job, Progress
 
-_COLOURS: Final = {
+COLOURS: Final = {
     JobState.SCHEDULED: "blue",
     JobState.QUEUED: "cyan",
     JobState.RUNNING: "yellow",
@@ -135,7 +135,7 @@ def show_jobs(jobs: Sequence[Job]) -> None:
             (job.id, job.state.value, job.task, progress_words(job.progress), moment(job.submitted_at), took(job))
             for job in jobs
         ],
-        colours=[_COLOURS[job.state] for job in jobs],
+        colours=[COLOURS[job.state] for job in jobs],
     )
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from headway.model.commands import ListJobs, SubmitJob
+    from headway.model.observed import ListTasks
 
 Attempts = list[Attempt]
 Lines = list[LogLine]
@@ -32,8 +33,45 @@ class StreamEvent:
     id: str = ""
 
 
-class JobsApi(Protocol):
-    """The verbs of jobs. Every method raises a ``HeadwayError`` with the code of what went wrong."""
+class ClusterApi(Protocol):
+    """What is observed of a cluster, as JSON values in REST's spelling."""
+
+    @property
+    def where(self) -> str:
+        """What stands behind, for people: a URL or a data directory."""
+        ...
+
+    def sitrep(self) -> dict[str, Any]:
+        """The situation report."""
+        ...
+
+    def tasks(self, query: ListTasks) -> dict[str, Any]:
+        """A page of tasks, jobs among them, newest first: ``items`` and ``next_cursor``."""
+        ...
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """One task with everything that was said of it; ``TaskNotFound``."""
+        ...
+
+    def related(self, task_id: str) -> list[dict[str, Any]]:
+        """The tasks of the same chain, group or chord, oldest first."""
+        ...
+
+    def workers(self) -> list[dict[str, Any]]:
+        """All workers."""
+        ...
+
+    def queues(self) -> list[dict[str, Any]]:
+        """All queues."""
+        ...
+
+    def gaps(self) -> list[dict[str, Any]]:
+        """Times in which events may have been missed, the newest first."""
+        ...
+
+
+class JobsApi(ClusterApi, Protocol):
+    """The verbs of jobs, and what is observed. Every method raises a ``HeadwayError`` with the code of what went wrong."""
 
     @property
     def where(self) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from headway import service
 from headway.client.api import Attempts, JobIds, Lines, StreamEvent
+from headway.client.observed import LocalCluster
 from headway.client.wire import event_json, job_json, line_json, progress_json
 from headway.model.errors import WaitTimeout
 from headway.model.states import TERMINAL_STATES
@@ -23,7 +24,7 @@ _LOOK_AGAIN: Final = 0.5
 """Seconds between looks while another process (on Postgres) may change the job without waking this one."""
 
 
-class LocalClient:
+class LocalClient(LocalCluster):
     """``JobsApi`` over services in this process.
 
     Args:

@@ -14,6 +14,7 @@ import httpx
 from headway.client.api import Attempts, JobIds, Lines, StreamEvent
 from headway.client.link import Link, json_object
 from headway.client.moments import as_micros
+from headway.client.observed import RemoteCluster
 from headway.client.problems import error_of
 from headway.client.sse import messages
 from headway.client.wire import attempt_from, filters, job_from, line_from, submission_json
@@ -38,7 +39,7 @@ _STREAM_SILENCE: Final = 60.0
 _ENDS: Final = frozenset(state.value for state in TERMINAL_STATES)
 
 
-class Client:
+class Client(RemoteCluster):
     """The verbs of REST, synchronous and thread-safe.
 
     Args:

@@ -31,6 +31,10 @@ class JobTotals:
         self._counted_at = 0.0
         self._counting = False
 
+    def count(self) -> None:
+        """Count now; returns when it is done, or when the database did not answer."""
+        self._count(self._clock.now())
+
     def warm(self) -> None:
         """Count now, in a thread: whoever asks first finds the counts there."""
         with self._lock:
