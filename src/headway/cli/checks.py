@@ -8,13 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from headway.model.errors import HeadwayError
+from headway.model.findings import Finding, Level
 
 if TYPE_CHECKING:
     from headway.config import Settings
@@ -28,31 +27,6 @@ _CLOCK_SKEW: Final = 2.0
 _EARLIEST: Final = 1_735_689_600
 """2025-01-01: Headway is younger, so a clock before it was never set."""
 _ASSETS: Final = ("htmx.min.js", "hx-sse.min.js", "uPlot.iife.min.js", "uPlot.min.css")
-
-
-class Level(StrEnum):
-    """How much a finding matters."""
-
-    OK = "ok"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found.
-
-    Attributes:
-        check: name of the check.
-        level: how much it matters.
-        says: what is so.
-        remedy: what to do; empty when nothing is.
-    """
-
-    check: str
-    level: Level
-    says: str
-    remedy: str = ""
 
 
 Check = Callable[["Settings"], Iterator[Finding]]
@@ -252,3 +226,21 @@ def findings(settings: Settings) -> Iterator[Finding]:
         except Exception as error:  # noqa: BLE001 - a broken check must not hide the findings of the others
             name = check.__name__.replace("_", " ")
             yield Finding(name, Level.ERROR, f"The check failed: {type(error).__name__}: {error}", "Please report it.")
+
+
+def cluster(app: str | None, broker: str | None, result_backend: str | None) -> Iterator[Finding]:
+    """Every finding about a Celery cluster; one that cannot be looked at is a finding too.
+
+    Args:
+        app: value of ``-A``; None to know the cluster by its URLs only.
+        broker: its URL; None for the application's own.
+        result_backend: its URL; None for the application's own.
+    """
+    from headway.bootstrap import cluster_findings
+
+    try:
+        yield from cluster_findings(app, broker, result_backend)
+    except HeadwayError as error:
+        yield Finding("cluster", Level.ERROR, f"{error.message} [{error.code}]", error.hint)
+    except Exception as error:  # noqa: BLE001 - as above
+        yield Finding("cluster", Level.ERROR, f"The check failed: {type(error).__name__}: {error}", "Please report it.")

@@ -70,13 +70,13 @@ class RedisView:
 
         return self._ask(work) if names else []
 
-    @staticmethod
-    def _oldest(client: Any, keys: Sequence[str], depths: Sequence[Any]) -> str | None:
+    def _oldest(self, client: Any, keys: Sequence[str], depths: Sequence[Any]) -> str | None:
         """The id of the task that is taken next: the most urgent list first, from its end."""
         for key, depth in zip(keys, depths, strict=True):
             if isinstance(depth, int) and depth:
                 with suppress(Exception):
-                    return _task_id(client.lindex(key, -1))
+                    # Unlike LLEN this is no command that kombu puts its prefix before.
+                    return _task_id(client.lindex(f"{self._channel.global_keyprefix}{key}", -1))
                 return None
         return None
 

@@ -1,0 +1,49 @@
+"""Which cluster is meant, and what is said where none can be."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from headway.bootstrap.cluster import cluster_target
+from headway.model.errors import AppNotLoaded, BrokerNotSupported, HeadwayError, InvalidSettings
+
+
+@pytest.fixture
+def apps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two applications in the working folder: with a broker, and without."""
+    (tmp_path / "app_with.py").write_text("from celery import Celery\napp = Celery('w', broker='redis://h:1/0')\n")
+    (tmp_path / "app_without.py").write_text("from celery import Celery\napp = Celery('o')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+
+@pytest.mark.parametrize(
+    ("app", "broker", "error"),
+    [
+        (None, "sqs://", BrokerNotSupported),
+        (None, "memory://", BrokerNotSupported),
+        (None, "nothing://host", BrokerNotSupported),
+        (None, "redis://user:hidden@127.0.0.1:port/0", BrokerNotSupported),
+        ("nowhere", None, AppNotLoaded),
+        ("app_without", None, InvalidSettings),
+    ],
+)
+@pytest.mark.usefixtures("apps")
+def test_a_cluster_that_cannot_be(app: str | None, broker: str | None, error: type[HeadwayError]) -> None:
+    with pytest.raises(error) as raised:
+        cluster_target(app, broker, None, observer_id="test")
+    assert raised.value.hint
+    assert "hidden" not in raised.value.message
+
+
+@pytest.mark.usefixtures("apps")
+def test_options_win_over_the_application() -> None:
+    own = cluster_target("app_with", None, None, observer_id="test")
+    assert (own.own_app, own.transport, own.broker_label) == (True, "redis", "redis://h:1/0")
+    other = cluster_target("app_with", "amqp://b:2//", "redis://r:3/0", observer_id="test")
+    assert (other.own_app, other.transport, other.backend_label) == (True, "rabbitmq", "redis://r:3/0")
+    bare = cluster_target(None, "valkey://v:4/0", None, observer_id="test")
+    assert (bare.own_app, bare.broker_label, bare.backend_label) == (False, "redis://v:4/0", None)
