@@ -29,6 +29,7 @@ KEPT_PREFIX = "HEADWAY_TEST_"
 # Inherited by every process that a test starts, so that an orphan is found as well as a child.
 RUN_MARK = "TEST_RUN_OF_HEADWAY"
 LEFTOVER_SECONDS = 5.0
+LONG_ROUNDS = 50
 
 hypothesis.settings.register_profile("headway", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("headway")
@@ -37,6 +38,15 @@ hypothesis.settings.load_profile("headway")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--fault-rounds N`: how often a fault test breaks what it breaks."""
     parser.addoption("--fault-rounds", type=int, default=3, help="rounds of each fault test (make faults: 50)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked `long` has no short form and belongs to `make faults` alone."""
+    if config.getoption("--fault-rounds") >= LONG_ROUNDS:
+        return
+    kept = [item for item in items if item.get_closest_marker("long") is None]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
 
 
 def pytest_configure(config: pytest.Config) -> None:

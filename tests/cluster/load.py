@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -258,7 +263,7 @@ def plan(count: int, *, chords: bool = True, terminate: bool = True) -> dict[str
     return kinds
 
 
-def drive(
+def mix(
     cluster: Cluster,
     count: int,
     *,
@@ -296,3 +301,42 @@ def drive(
     finally:
         load.close()
     return load.records
+
+
+def drive(cluster: Cluster, count: int, **options: Any) -> list[Record]:
+    """`mix` by a process of its own: what Celery's clients leave open ends with it."""
+    return _apart(cluster, {"count": count, **options})
+
+
+def send(cluster: Cluster, name: str, *args: Any, times: int = 1, state: str | None = "SUCCESS") -> list[Record]:
+    """Send one task, or the same several times, by a process of its own."""
+    return _apart(cluster, {"name": name, "args": args, "times": times, "state": state})
+
+
+def _apart(cluster: Cluster, wish: dict[str, Any]) -> list[Record]:
+    environment = {**os.environ, **cluster.environment(), "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-W", "ignore", "-m", "tests.cluster.load", json.dumps(wish)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [Record(**one) for one in json.loads(done.stdout.splitlines()[-1])]
+
+
+def _send(cluster: Cluster, name: str, args: list[Any], times: int, state: str | None) -> list[Record]:
+    load = Load(cluster)
+    for _ in range(times):
+        load.note(load.sign(name, *args).apply_async(), name, name, state)
+    return load.records
+
+
+def main() -> None:
+    """Do what the argument says and print the records."""
+    wish = json.loads(sys.argv[1])
+    cluster = Cluster.from_environment()
+    records = _send(cluster, **wish) if "name" in wish else mix(cluster, **wish)
+    print(json.dumps([asdict(one) for one in records]), flush=True)
+    # Nothing more is wanted of this process, least of all what results do when they are forgotten.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -25,13 +25,14 @@ EFFECTS_VARIABLE = "FAULT_EFFECTS"
 
 
 class Server:
-    """One `headway up`, again and again, over one data directory.
+    """One `headway up` or `observe`, again and again, over one data directory.
 
     Args:
         folder: where it is started; holds the application and everything the run writes.
         app: the value of `-A`, a module in `folder`; None starts without one.
         registry: JOB_REGISTRY_PATH; None is SQLite in the data directory.
         data_dir: the data directory; `folder/data` when None.
+        verb: the command that serves, `up` or `observe`.
         options: further options of `up`.
         settings: further environment.
     """
@@ -43,6 +44,7 @@ class Server:
         *,
         registry: str | None = None,
         data_dir: Path | None = None,
+        verb: str = "up",
         options: tuple[str, ...] = (),
         settings: dict[str, str] | None = None,
     ) -> None:
@@ -51,7 +53,7 @@ class Server:
         self.run_id = uuid4().hex
         self.effects = folder / "effects"
         self.log = folder / f"server-{self.run_id[:6]}.log"
-        self._command = [sys.executable, "-m", "headway", "up", "--port", "0", "--data-dir", str(self.data_dir)]
+        self._command = [sys.executable, "-m", "headway", verb, "--port", "0", "--data-dir", str(self.data_dir)]
         self._command += [*(("-A", app) if app else ()), *options]
         self._environment = {
             **os.environ,

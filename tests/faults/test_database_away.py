@@ -120,6 +120,7 @@ def test_frozen_and_awake_again(
     proven(server, registry, [job.id for job in jobs])
 
 
+@pytest.mark.long
 def test_frozen_for_longer_than_anybody_waits(
     serve: Callable[..., Server], own_postgres: PostgresServer, registry: str
 ) -> None:

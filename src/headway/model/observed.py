@@ -12,7 +12,7 @@ from headway.model.states import JobState
 SILENT_SECONDS: Final = 10.0
 """A worker whose last word is older than this (or three of its own heartbeats) is silent: nobody knows whether it lives."""
 
-GONE_SECONDS: Final = 60.0
+GONE_SECONDS: Final = 30.0
 """And after this it counts as gone, and what it was running as orphaned."""
 
 
