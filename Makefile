@@ -9,10 +9,10 @@ BENCH  := $(VENV)/.installed-bench
 INPUTS := pyproject.toml hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check format docs faults bench clean
+.PHONY: help run install test check format docs faults bench bench-observe clean
 
 help: ## Say what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null || true
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null || true
 
 run: $(RUN) ## Install what running needs, start everything, run the main job, keep serving (Ctrl-C ends it)
 	@sh tools/run.sh
@@ -37,6 +37,9 @@ faults: $(DEV) ## The long form of the tests that break things on purpose
 
 bench: $(BENCH) ## Side by side with the peers, as ratios, in one run (ARGS='--help')
 	@$(BIN)/python -m benchmarks.embedded $(ARGS)
+
+bench-observe: $(BENCH) ## Watching a Celery cluster, side by side with Flower (ARGS='--help')
+	@$(BIN)/python -m benchmarks.observe $(ARGS)
 
 clean: ## Remove what installing, testing and checking left behind (not the data under var/)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -20,7 +20,10 @@ from benchmarks.measure import Figure, percentile
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _BLOCK = b"\0" * 4096
-_PACKAGES = ("headway", "celery", "kombu", "sqlalchemy", "psycopg", "uvicorn", "fastapi", "huey", "procrastinate")
+_PACKAGES = (
+    "headway", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "uvicorn", "fastapi",
+    "huey", "procrastinate", "flower",
+)  # fmt: skip
 
 
 class Load:
@@ -73,6 +76,22 @@ def tree_seconds(pid: int) -> float:
             continue
         total += times.user + times.system + times.children_user + times.children_system
     return total
+
+
+def tree_rss(pid: int) -> float:
+    """MiB of memory (RSS) of a process and its descendants; pages that they share count for each."""
+    try:
+        root = psutil.Process(pid)
+        family = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0.0
+    total = 0
+    for process in family:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total / 2**20
 
 
 def disk_sync(count: int = 500) -> list[Figure]:

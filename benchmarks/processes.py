@@ -1,4 +1,4 @@
-"""Processes that are measured: children that report one line of JSON, and a real `headway up`."""
+"""Processes that are measured: children that report one line of JSON, and real servers of Headway."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -57,22 +57,21 @@ def run_child(module: str, wanted: Mapping[str, Any], cwd: Path, **variables: st
     return answer
 
 
-class HeadwayUp:
-    """``headway up`` over a data directory, on a free port, as a user starts it.
+class HeadwayServer:
+    """A ``headway`` command that serves over a data directory, on a free port, as a user starts it.
 
     Args:
         data_dir: its data.
-        app: the value of ``-A``; None is Headway's own tasks.
-        workers: jobs at a time.
+        command: what stands behind ``headway``.
 
     Attributes:
         ready_seconds: from the start of the process to its ready line.
     """
 
-    def __init__(self, data_dir: Path, *, app: str | None = None, workers: int = 2) -> None:
+    def __init__(self, data_dir: Path, command: Sequence[str]) -> None:
         self._data_dir = data_dir
-        self._command = [sys.executable, "-m", "headway", "up", "--port", "0", "--data-dir", str(data_dir)]
-        self._command += ["--workers", str(workers), *(["-A", app] if app else [])]
+        self._name = command[0]
+        self._command = [sys.executable, "-m", "headway", *command, "--port", "0", "--data-dir", str(data_dir)]
         self._log = data_dir.parent / f"{data_dir.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -135,7 +134,7 @@ class HeadwayUp:
                 for line in written.decode(errors="replace").splitlines():
                     if line.startswith("Headway is ready at "):
                         return line.removeprefix("Headway is ready at ").strip()
-        raise ChildFailed(f"`headway up` did not become ready\n{self._last_lines()}")
+        raise ChildFailed(f"`headway {self._name}` did not become ready\n{self._last_lines()}")
 
     def _end(self) -> None:
         process, self._process = self._process, None
@@ -155,3 +154,29 @@ class HeadwayUp:
 
     def _last_lines(self) -> str:
         return self._log.read_text(errors="replace")[-3000:]
+
+
+class HeadwayUp(HeadwayServer):
+    """``headway up``.
+
+    Args:
+        data_dir: its data.
+        app: the value of ``-A``; None is Headway's own tasks.
+        workers: jobs at a time.
+    """
+
+    def __init__(self, data_dir: Path, *, app: str | None = None, workers: int = 2) -> None:
+        super().__init__(data_dir, ["up", "--workers", str(workers), *(["-A", app] if app else [])])
+
+
+class HeadwayObserve(HeadwayServer):
+    """``headway observe`` with its defaults.
+
+    Args:
+        data_dir: its data.
+        broker: URL of the broker.
+        results: URL of the result backend; None is none.
+    """
+
+    def __init__(self, data_dir: Path, broker: str, results: str | None = None) -> None:
+        super().__init__(data_dir, ["observe", "--broker", broker, *(["--result-backend", results] if results else [])])

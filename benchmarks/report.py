@@ -20,19 +20,24 @@ class Report:
     Attributes:
         machine: what ``benchmarks.machine.facts`` says.
         options: of the command line.
+        name: of the set of benchmarks.
         figures: by the name of their benchmark.
         failures: what a benchmark said that did not come to its end, by its name.
     """
 
     machine: dict[str, Any]
     options: dict[str, Any]
+    name: str = "embedded"
     figures: dict[str, list[Figure]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
-    def write(self, folder: Path) -> Path:
-        """Write it as JSON; the file is named by the time and written anew at each call."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"embedded-{self.machine['at'].replace(':', '')}.json"
+    def file_in(self, folder: Path) -> Path:
+        """A file in a folder, named by the set and the time."""
+        return folder / f"{self.name}-{self.machine['at'].replace(':', '')}.json"
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON, the whole anew at each call."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         body = {
             "machine": self.machine,
             "options": self.options,
@@ -40,7 +45,6 @@ class Report:
             "figures": {name: [_plain(figure) for figure in figures] for name, figures in self.figures.items()},
         }
         path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return path
 
     def missed(self) -> list[Figure]:
         """Figures whose goal was not met."""

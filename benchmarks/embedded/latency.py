@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from benchmarks.embedded.plan import Plan, folder, say
+from benchmarks.embedded.plan import Plan
 from benchmarks.machine import Load
 from benchmarks.measure import Figure, Goal, percentile
 from benchmarks.node import APP, NOOP
+from benchmarks.plan import folder, say
 from benchmarks.processes import HeadwayUp, run_child
 from headway.client import Client
 from headway.model.states import JobState

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.embedded.plan import Plan, folder, say
+from benchmarks.embedded.plan import Plan
 from benchmarks.machine import Load
 from benchmarks.measure import Figure, Goal
+from benchmarks.plan import folder, say
 from benchmarks.processes import HeadwayUp, run_child
 from tests.servers.postgres import PostgresServer, find_binaries
 

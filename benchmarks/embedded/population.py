@@ -10,9 +10,10 @@ from typing import Any
 
 import httpx
 
-from benchmarks.embedded.plan import Plan, folder, say
+from benchmarks.embedded.plan import Plan
 from benchmarks.machine import Load
 from benchmarks.measure import Figure, Goal
+from benchmarks.plan import folder, say
 from benchmarks.processes import HeadwayUp, run_child
 
 _TASK = "headway.pbpk.run_population"

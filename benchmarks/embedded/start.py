@@ -6,9 +6,10 @@ import time
 
 import psutil
 
-from benchmarks.embedded.plan import Plan, folder, say
+from benchmarks.embedded.plan import Plan
 from benchmarks.machine import Load, tree_seconds
 from benchmarks.measure import Figure, Goal
+from benchmarks.plan import folder, say
 from benchmarks.processes import HeadwayUp
 
 _SETTLE_SECONDS = 5.0

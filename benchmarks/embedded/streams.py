@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks.embedded.plan import Plan, folder, say
+from benchmarks.embedded.plan import Plan
 from benchmarks.machine import Load, tree_seconds
 from benchmarks.measure import Figure, Goal
 from benchmarks.node import APP, NOOP
+from benchmarks.plan import folder, say
 from benchmarks.processes import ChildFailed, HeadwayUp, environment
 
 _PER_SECOND = 10

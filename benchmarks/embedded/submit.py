@@ -7,10 +7,11 @@ import time
 
 import httpx
 
-from benchmarks.embedded.plan import Plan, folder, say
+from benchmarks.embedded.plan import Plan
 from benchmarks.machine import Load
 from benchmarks.measure import Figure, Goal
 from benchmarks.node import APP, LARGEST_BATCH, NOOP
+from benchmarks.plan import folder, say
 from benchmarks.processes import HeadwayUp, run_child
 
 _GOAL = Goal(at_least=10_000)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.embedded.plan import Plan, folder, say
+from benchmarks.embedded.plan import Plan
 from benchmarks.machine import Load
 from benchmarks.measure import Figure, Goal
 from benchmarks.peers.huey import run_huey
 from benchmarks.peers.procrastinate import run_procrastinate
+from benchmarks.plan import folder, say
 from benchmarks.processes import run_child
 from tests.servers.postgres import PostgresServer, find_binaries
 

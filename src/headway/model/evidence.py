@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from headway.model.states import JobState
@@ -150,8 +151,10 @@ class Mark(NamedTuple):
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Evidence(NamedTuple):
     """One thing said of one task.
 
     Attributes:
@@ -166,7 +169,7 @@ class Evidence:
     said: Said
     at: int
     worker: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = _NOTHING
 
 
 @dataclass(slots=True)
@@ -223,7 +226,7 @@ class ObservedTask:
         return OUR_STATE[CeleryState(self.state)]
 
 
-_KEEPS_FIRST: Final = ("name", "args", "kwargs", "root_id", "parent_id", "queue", "eta", "expires")
+_KEEPS_FIRST: Final = frozenset(("name", "args", "kwargs", "root_id", "parent_id", "queue", "eta", "expires"))
 _TAKES_LAST: Final = ("result", "error", "traceback", "runtime")
 
 
@@ -238,16 +241,15 @@ def take(task: ObservedTask, evidence: Evidence, seen_at: int) -> bool:
     Returns:
         Whether it was new: False for a duplicate, which changes nothing.
     """
-    said, at, worker, facts = evidence.said, evidence.at, evidence.worker, evidence.facts
+    _, said, at, worker, facts = evidence
     for mark in task.trail:
         if mark[0] == said and mark[1] == at and mark[2] == worker:
             return False
     retries = facts.get("retries")
     error = facts.get("error")
-    task.trail.append(Mark(said.value, at, worker, retries, error[:200] if error else None))
-    for name in _KEEPS_FIRST:
-        value = facts.get(name)
-        if value is not None and getattr(task, name) is None:
+    task.trail.append(Mark(said, at, worker, retries, error[:200] if error else None))
+    for name, value in facts.items():
+        if name in _KEEPS_FIRST and value is not None and getattr(task, name) is None:
             setattr(task, name, value)
     if retries is not None and retries > task.retries:
         task.retries = retries
@@ -283,21 +285,22 @@ def settle(task: ObservedTask) -> None:
 
 def _state_of(trail: Iterable[Mark]) -> tuple[int, CeleryState, Mark | None]:
     """(rank, state, the mark that decides) of a set of sayings."""
-    best: tuple[int, int, int] = (-1, 0, 0)
+    best: tuple[int, int] = (-1, 0)
     state, decisive = CeleryState.PENDING, None
     marks = list(trail)
     for mark in marks:
-        meaning = MEANINGS[Said(mark.said)]
-        if meaning.ends:
-            # Of two alike the first: a duplicate delivery ends again, and changes nothing that was recorded.
-            key = (ENDED + meaning.rank, 0, -mark.at)
-        else:
-            run = min(_run_of(mark, marks), _MAX_RUN)
-            key = (run * 10 + meaning.rank, 1, mark.at)
+        meaning = MEANINGS[mark[0]]  # type: ignore[index] # a Said is its own text
+        # Of two alike the first: a duplicate delivery ends again, and changes nothing that was recorded.
+        if meaning.ends and (key := (ENDED + meaning.rank, -mark.at)) > best:
+            best, state, decisive = key, meaning.state, mark
+    if decisive is not None:
+        return best[0], state, decisive
+    for mark in marks:
+        meaning = MEANINGS[mark[0]]  # type: ignore[index]
+        key = (min(_run_of(mark, marks), _MAX_RUN) * 10 + meaning.rank, mark.at)
         if key > best:
-            best, decisive = key, mark
-            state = meaning.state
-            if not meaning.ends and meaning.rank == 0 and key[0] >= 10:
+            best, state, decisive = key, meaning.state, mark
+            if meaning.rank == 0 and key[0] >= 10:
                 # Sent again by a retry: still waiting for its next try.
                 state = CeleryState.RETRY
     return best[0], state, decisive

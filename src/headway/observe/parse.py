@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from math import isfinite
 from typing import Any, Final
 
@@ -56,8 +57,7 @@ def identity(value: object) -> str:
     """A task's id. Raises ``Malformed``."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
         raise Malformed("no id")
-    clean = storable(value)
-    if clean != value:
+    if storable(value) is not value:
         raise Malformed("an id that cannot be stored")
     return value
 
@@ -107,16 +107,11 @@ class Parser:
             facts["traceback"] = _text(event.get("traceback"), _MAX_TRACEBACK)
         elif said is Said.REVOKED:
             facts["error"] = _why_revoked(event)
-        return Evidence(
-            identity(event.get("uuid")),
-            said,
-            moment(event.get("timestamp")),
-            _text(event.get("hostname"), 255) or "",
-            facts,
-        )
+        worker = _word(event.get("hostname"))
+        return Evidence(identity(event.get("uuid")), said, moment(event.get("timestamp")), worker or "", facts)
 
     def _described(self, event: Mapping[str, Any], facts: dict[str, Any]) -> None:
-        facts["name"] = _text(event.get("name"), _MAX_NAME)
+        facts["name"] = _word(event.get("name"))
         for key in ("args", "kwargs"):
             self._keep(facts, key, event.get(key))
         for key in ("root_id", "parent_id", "queue"):
@@ -181,6 +176,18 @@ class Parser:
         done = _iso(meta.get("date_done"))
         worker = _text(meta.get("worker"), 255) or ""
         return Evidence(identity(meta.get("task_id")), said, done or 0, worker, facts)
+
+
+@lru_cache(4096)
+def _cleaned(word: str) -> str:
+    return storable(word)[:_MAX_NAME]
+
+
+def _word(value: object) -> str | None:
+    """A name that comes again and again: of a task or of a worker."""
+    if not isinstance(value, str) or not value:
+        return None
+    return _cleaned(value) if len(value) <= 4 * _MAX_NAME else _cleaned(value[:_MAX_NAME])
 
 
 def _text(value: object, limit: int) -> str | None:

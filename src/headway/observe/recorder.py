@@ -23,7 +23,7 @@ log = structlog.get_logger("headway.observe")
 _MESSAGES: Final = 1_000
 _FIRST_WAIT: Final = 0.25
 # More comes while it waits: tasks that end meanwhile are written once.
-_GATHER_SECONDS: Final = 0.15
+_GATHER_SECONDS: Final = 0.4
 _WATERMARK_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 0.5
 _REFUSALS: Final = 3

@@ -54,9 +54,12 @@ def test_the_table_and_the_file_say_what_was_missed(tmp_path: Path) -> None:
     assert rows[2] == ["slow thing", "12", "11", "13", "ms", "3", "≤ 10", "NO", "0.2", "why"]
     assert rows[3][:5] == ["fast thing", "12,346", "12,346", "12,346", "jobs/s"]
     assert len({len(line) for line in text.splitlines()}) == 1
-    report = Report(facts(), {"runs": 3}, {"a": [missed, kept]})
+    report = Report(facts(), {"runs": 3}, "these", {"a": [missed, kept]})
     assert report.missed() == [missed]
-    written = json.loads(report.write(tmp_path).read_text())
+    file = report.file_in(tmp_path / "new")
+    report.write(file)
+    assert file.name.startswith("these-20")
+    written = json.loads(file.read_text())
     assert written["figures"]["a"][0]["values"] == [12.0, 11.0, 13.0]
     assert written["figures"]["a"][0]["met"] is False
     assert written["machine"]["cores"] >= 1

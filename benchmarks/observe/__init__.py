@@ -1,0 +1,1 @@
+"""Watching a Celery cluster, side by side with Flower and celery-exporter."""
