@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -44,16 +45,32 @@ OpenPage = Callable[..., Page]
 @pytest.fixture
 def open_page(browser: Browser, node: HttpNode) -> Iterator[OpenPage]:
     """Opens a path of the node in a page of its own; afterwards nothing may have gone wrong in any of them."""
+    with pages_of(browser, node.url) as open_:
+        yield open_
+
+
+@contextmanager
+def pages_of(browser: Browser, url: str) -> Iterator[OpenPage]:
+    """Opens paths of a server, each in a page of its own; at the end nothing may have gone wrong in any of them.
+
+    `before` is called with the page before it goes anywhere; `quiet=False` is for what makes the browser complain.
+    """
     wrong: list[str] = []
     contexts = []
 
     def open_(
-        path: str = "/", *, width: int = 1280, height: int = 860, scheme: str = "light", quiet: bool = True
+        path: str = "/",
+        *,
+        width: int = 1280,
+        height: int = 860,
+        scheme: str = "light",
+        quiet: bool = True,
+        before: Callable[[Page], object] | None = None,
     ) -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme="dark" if scheme == "dark" else "light",
-            base_url=node.url,
+            base_url=url,
         )
         contexts.append(context)
         page = context.new_page()
@@ -63,7 +80,9 @@ def open_page(browser: Browser, node: HttpNode) -> Iterator[OpenPage]:
                 "console", lambda message: wrong.append(message.text) if message.type in {"error", "warning"} else None
             )
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith(node.url) else wrong.append(request.url))
+        page.on("request", lambda request: None if request.url.startswith(url) else wrong.append(request.url))
+        if before is not None:
+            before(page)
         page.goto(path)
         return page
 

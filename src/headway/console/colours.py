@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from headway.model.states import STATE_VIEWS, JobState
 
@@ -31,13 +32,32 @@ COLOURS: dict[JobState, Colour] = {
 """One row per state; a test holds that none is missing and that each can be read."""
 
 
+class Tone(StrEnum):
+    """What a page says of anything that is no job's state: of health, of workers, of sources."""
+
+    GOOD = "good"
+    WARN = "warn"
+    BAD = "bad"
+    QUIET = "quiet"  # nobody knows
+
+
+TONES: dict[Tone, Colour] = {
+    Tone.GOOD: replace(COLOURS[JobState.SUCCEEDED], glyph="✓"),
+    Tone.WARN: replace(COLOURS[JobState.RETRY_SCHEDULED], glyph="!"),
+    Tone.BAD: replace(COLOURS[JobState.FAILED], glyph="✕"),
+    Tone.QUIET: replace(COLOURS[JobState.CANCELLED], glyph="?"),
+}
+"""The same few colours as those of states."""
+
+
 def states_css() -> str:
-    """The style sheet of all states, in the order of the table of states."""
-    return "".join(_rule(view.state, COLOURS[view.state]) for view in STATE_VIEWS)
+    """The style sheet of all states, in the order of the table of states, and of the tones."""
+    states = [_rule(f"state-{view.state.value}", COLOURS[view.state]) for view in STATE_VIEWS]
+    return "".join([*states, *(_rule(f"tone-{tone.value}", colour) for tone, colour in TONES.items())])
 
 
-def _rule(state: JobState, colour: Colour) -> str:
+def _rule(name: str, colour: Colour) -> str:
     return (
-        f".state-{state.value} {{ --state: light-dark({colour.light}, {colour.dark}); "
+        f".{name} {{ --state: light-dark({colour.light}, {colour.dark}); "
         f"--tint: light-dark({colour.light_tint}, {colour.dark_tint}); }}\n"
     )

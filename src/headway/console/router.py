@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
-import jinja2
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+from fastapi.responses import FileResponse, RedirectResponse
 
 from headway.console import words
-from headway.console.colours import COLOURS, states_css
+from headway.console.colours import states_css
 from headway.console.live import change_stream
+from headway.console.observed import observed_routes, situation_page
+from headway.console.pages import STATIC, Pages, watches
 from headway.feed import FeedTailer
 from headway.model.commands import ListJobs
-from headway.model.errors import HeadwayError, JobNotFound
+from headway.model.errors import HeadwayError
 from headway.model.job import Job
-from headway.model.states import LIVE_STATES, STATE_VIEWS, TERMINAL_STATES, VIEW, JobState
-from headway.model.times import to_rfc3339
+from headway.model.states import JobState
 from headway.service import count_jobs, get_job, list_attempts, list_jobs, read_logs, read_result
 
-HERE: Final = Path(__file__).parent
-STATIC: Final = HERE / "static"
 PAGE_JOBS: Final = 30
 PAGE_LINES: Final = 500
 LineId = Annotated[int, Query(ge=0, le=2**63 - 1)]
@@ -46,7 +42,7 @@ class Filter:
         given = request.query_params
         known = {state.value for state in JobState}
         state = JobState(given["state"]) if given.get("state") in known else None
-        return cls(state, given.get("text", "").replace("\x00", "")[:200].strip(), given.get("cursor") or None)
+        return cls(state, words.text_of(given, "text"), given.get("cursor") or None)
 
     def query(self, **changes: str | None) -> str:
         """The query string of this filter, with changes."""
@@ -60,18 +56,20 @@ class Filter:
 
 
 def console_router(tailer: FeedTailer, *, version: str) -> APIRouter:
-    """The pages ``/`` and ``/jobs/{id}/view``, ``/login``, and their files.
+    """The pages ``/``, ``/situation``, ``/jobs``, ``/tasks``, those of one job and of one task, ``/login``, and their files.
 
+    ``/`` is the list of jobs where jobs are run, and the situation where a cluster is watched.
     They find the request's caller in ``request.state.call``, which the door of the web puts there.
 
     Args:
         tailer: the one reader of the feed.
         version: of Headway, shown and used to renew cached files.
     """
-    pages = _Pages(version)
+    pages = Pages(version)
     router = APIRouter(include_in_schema=False)
     _list_routes(router, pages)
     _job_routes(router, pages)
+    observed_routes(router, pages)
 
     @router.get("/console/stream")
     async def stream(job: str | None = None, after: LineId = 0) -> Response:
@@ -83,7 +81,7 @@ def console_router(tailer: FeedTailer, *, version: str) -> APIRouter:
         if request.state.security.api_key is None:
             return RedirectResponse("/", 303)
         return pages.page(
-            "login.html", failed="failed" in request.query_params, next=request.query_params.get("next", "/")
+            request, "login.html", failed="failed" in request.query_params, next=request.query_params.get("next", "/")
         )
 
     @router.get("/static/{path:path}")
@@ -97,45 +95,7 @@ def console_router(tailer: FeedTailer, *, version: str) -> APIRouter:
     return router
 
 
-class _Pages:
-    """The templates."""
-
-    def __init__(self, version: str) -> None:
-        self._environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(HERE / "templates"),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        files = [STATIC / "console.css", STATIC / "console.js"]
-        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files) + states_css().encode()).hexdigest()
-        self._environment.globals.update(
-            version=version,
-            stamp=digest[:12],
-            states=[view.state for view in STATE_VIEWS],
-            live_states=LIVE_STATES,
-            terminal_states=TERMINAL_STATES,
-            views=VIEW,
-            colours=COLOURS,
-        )
-        self._environment.filters.update(
-            duration=words.duration,
-            age=words.age,
-            rfc3339=to_rfc3339,
-            percent=words.percent,
-            amount=words.amount,
-            pretty=words.pretty,
-            named=lambda state: str(state).replace("_", " "),
-            short=lambda text: text if len(text) <= 18 else f"{text[:8]}…{text[-6:]}",
-        )
-
-    def page(self, template: str, status: int = 200, **fields: Any) -> Response:
-        """A rendered template."""
-        return HTMLResponse(self._environment.get_template(template).render(**fields), status)
-
-
-def _list_routes(router: APIRouter, pages: _Pages) -> None:
+def _list_routes(router: APIRouter, pages: Pages) -> None:
     async def fields(request: Request) -> dict[str, Any]:
         wanted = Filter.of(request)
         call = request.state.call
@@ -159,17 +119,21 @@ def _list_routes(router: APIRouter, pages: _Pages) -> None:
 
     @router.get("/")
     async def index(request: Request) -> Response:
+        return await (situation_page(request, pages) if watches(request) else jobs(request))
+
+    @router.get("/jobs")
+    async def jobs(request: Request) -> Response:
         try:
-            return pages.page("jobs.html", **await fields(request))
+            return pages.page(request, "jobs.html", **await fields(request))
         except HeadwayError as error:
-            return _error(pages, error)
+            return pages.error(request, error)
 
     @router.get("/console/jobs")
     async def fragment(request: Request) -> Response:
-        return pages.page("_jobs.html", **await fields(request))
+        return pages.page(request, "_jobs.html", **await fields(request))
 
 
-def _job_routes(router: APIRouter, pages: _Pages) -> None:
+def _job_routes(router: APIRouter, pages: Pages) -> None:
     async def fields(request: Request, job_id: str) -> dict[str, Any]:
         call = request.state.call
         job = await call(get_job, job_id)
@@ -188,14 +152,14 @@ def _job_routes(router: APIRouter, pages: _Pages) -> None:
             job = await fields(request, job_id)
             lines = await request.state.call(read_logs, job_id, 0, PAGE_LINES)
         except HeadwayError as error:
-            return _error(pages, error)
+            return pages.error(request, error)
         return pages.page(
-            "job.html", lines=lines, after=lines[-1].id if lines else 0, more=len(lines) == PAGE_LINES, **job
+            request, "job.html", lines=lines, after=lines[-1].id if lines else 0, more=len(lines) == PAGE_LINES, **job
         )
 
     @router.get("/console/jobs/{job_id}")
     async def fragment(request: Request, job_id: str) -> Response:
-        return pages.page("_job.html", **await fields(request, job_id))
+        return pages.page(request, "_job.html", **await fields(request, job_id))
 
     @router.get("/console/jobs/{job_id}/log")
     async def log(request: Request, job_id: str, after: LineId = 0) -> Response:
@@ -203,7 +167,12 @@ def _job_routes(router: APIRouter, pages: _Pages) -> None:
         lines = await call(read_logs, job_id, after, PAGE_LINES)
         last = lines[-1].id if lines else after
         return pages.page(
-            "_log.html", lines=lines, after=last, more=len(lines) == PAGE_LINES, job=await call(get_job, job_id)
+            request,
+            "_log.html",
+            lines=lines,
+            after=last,
+            more=len(lines) == PAGE_LINES,
+            job=await call(get_job, job_id),
         )
 
 
@@ -214,10 +183,6 @@ async def _result(call: Any, job: Job) -> dict[str, Any]:
         return {"result": words.result_view(await call(read_result, job.id)), "no_result": None}
     except HeadwayError as error:
         return {"result": None, "no_result": error}
-
-
-def _error(pages: _Pages, error: HeadwayError) -> Response:
-    return pages.page("error.html", 404 if isinstance(error, JobNotFound) else 422, error=error)
 
 
 def _file(path: str) -> Response:

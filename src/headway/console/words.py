@@ -11,6 +11,9 @@ from headway.model.job import Job
 from headway.model.states import TERMINAL_STATES, JobState
 
 SHOWN_RESULT_CHARACTERS: Final = 200_000
+DASH: Final = "\u2013"
+"""Where a figure would stand that nobody knows."""
+
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -34,12 +37,28 @@ def age(seconds: float) -> str:
     distance = abs(seconds)
     if distance < 1:
         return "just now"
-    text = f"{distance:.0f} s"
+    return f"{rough(distance)} ago" if seconds >= 0 else f"in {rough(distance)}"
+
+
+def rough(seconds: float) -> str:
+    """A length of time by its largest unit: ``42 s``, ``3 h``. Cut off, as the page's own ticking does it."""
     for size, name in _UNITS:
-        if distance >= size:
-            text = f"{distance // size:.0f} {name}"
-            break
-    return f"{text} ago" if seconds >= 0 else f"in {text}"
+        if seconds >= size:
+            return f"{seconds // size:.0f} {name}"
+    return f"{max(seconds, 0) // 1:.0f} s"
+
+
+def sentence(text: str) -> str:
+    """The text as a sentence of its own: a capital first, a full stop last."""
+    text = text.strip()
+    if not text:
+        return ""
+    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?…" else ".")
+
+
+def text_of(given: Mapping[str, str], name: str, longest: int = 200) -> str:
+    """What a query says under a name, so that it can be asked of a database."""
+    return given.get(name, "").replace("\x00", "")[:longest].strip()
 
 
 def ran_for(job: Job, now: int) -> float | None:

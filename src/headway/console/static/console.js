@@ -1,4 +1,4 @@
-// Three small things that a template cannot do: say how the connection is, let times tick, keep a log at its end.
+// A few small things that a template cannot do: say how the connection is, ask anew, let times tick, keep a log at its end.
 (() => {
   "use strict";
   const live = document.getElementById("live");
@@ -46,9 +46,17 @@
     if (element.textContent !== text) element.textContent = text;
   };
 
+  // Where the page says what the server's clock shows, ages are by that: the clock of this machine may be another.
+  let ahead = 0;
+  let said = null;
   const tick = () => {
     if (document.hidden) return;
-    const now = Date.now();
+    const clock = document.querySelector("[data-now]");
+    if (clock && clock.dataset.now !== said) {
+      said = clock.dataset.now;
+      ahead = Date.now() - Number(said);
+    }
+    const now = Date.now() - ahead;
     for (const element of document.querySelectorAll("[data-at]")) {
       write(element, age((now - Number(element.dataset.at)) / 1000));
     }
@@ -56,7 +64,54 @@
       write(element, duration((now - Number(element.dataset.runningSince)) / 1000));
     }
   };
+  tick();
   setInterval(tick, 1000);
+  document.addEventListener("htmx:after:swap", tick);
+
+  // What somebody unfolded stays so when the page is refreshed around it.
+  htmx.registerExtension("unfolded", {
+    htmx_before_morph_attr: (element, detail) => !(detail.attrName === "open" && element instanceof HTMLDetailsElement),
+  });
+
+  // A sign-in that has run out answers with another page: then that one is wanted whole.
+  document.addEventListener("htmx:before:response", (event) => {
+    if (!event.detail.ctx.response.raw.redirected) return;
+    event.preventDefault();
+    location.reload();
+  });
+
+  // What is observed is in no stream: the page asks for it anew, a while after each answer, and only while it is seen.
+  const polled = document.querySelector("[data-poll]");
+  if (polled) {
+    let timer = 0;
+    let failed = false;
+    const later = (seconds) => {
+      clearTimeout(timer);
+      timer = setTimeout(ask, seconds * 1000);
+    };
+    const ask = () => {
+      later(2);
+      if (document.hidden || "older" in polled.dataset) return;
+      later(15);
+      failed = false;
+      polled.dispatchEvent(new Event("refresh"));
+    };
+    const lost = () => {
+      failed = true;
+      say("lost", "no answer, trying again");
+    };
+    polled.addEventListener("htmx:response:error", lost);
+    polled.addEventListener("htmx:error", lost);
+    polled.addEventListener("htmx:finally:request", () => {
+      if (!failed) say("live", "live");
+      later(polled.querySelector("[data-settled]") ? 10 : 2);
+    });
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) ask();
+    });
+    say("live", "live");
+    later(2);
+  }
 
   const log = document.getElementById("log");
   if (log) {
@@ -78,9 +133,11 @@
       const given = new URLSearchParams();
       for (const [name, value] of new FormData(filter)) if (value) given.set(name, value);
       const query = given.toString();
-      history.replaceState(null, "", query ? `/?${query}` : "/");
-      const section = document.getElementById("jobs");
-      section.setAttribute("hx-get", "/console/jobs");
+      const path = new URL(filter.action).pathname;
+      history.replaceState(null, "", query ? `${path}?${query}` : path);
+      const section = document.querySelector(filter.getAttribute("hx-target"));
+      section.setAttribute("hx-get", filter.getAttribute("hx-get"));
+      section.removeAttribute("data-older");
     };
     filter.addEventListener("input", remember);
     filter.addEventListener("change", remember);
