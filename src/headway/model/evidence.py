@@ -7,8 +7,9 @@ often: so duplicates, late events and two observers side by side change nothing,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -184,7 +185,7 @@ class ObservedTask:
         args, kwargs, result, error, traceback: texts, masked and cut.
         gap: id of the gap in which its end may have been missed; None where nothing is missing.
         source: ``events``, ``inspect`` or ``results``: who first said that it exists.
-        found: what the columns of indexes held when it was read; None for a new one.
+        found: all values as the database has them; None for a new one.
     """
 
     id: str
@@ -213,12 +214,23 @@ class ObservedTask:
     source: str = "events"
     gap: str | None = None
     trail: list[Mark] = field(default_factory=list)
-    found: tuple[str | None, ...] | None = field(default=None, repr=False, compare=False)
+    found: tuple[Any, ...] | None = field(default=None, repr=False, compare=False)
 
     @property
     def ended(self) -> bool:
         """Whether nothing more is expected of it."""
         return self.rank >= ENDED
+
+    def values(self) -> tuple[Any, ...]:
+        """All values in the order of the attributes, without ``found``."""
+        return _VALUES(self)
+
+    def copy(self) -> ObservedTask:
+        """One that can be changed without changing this."""
+        twin = ObservedTask(*_VALUES(self))
+        twin.trail = list(self.trail)
+        twin.found = self.found
+        return twin
 
     @property
     def job_state(self) -> JobState:
@@ -226,6 +238,7 @@ class ObservedTask:
         return OUR_STATE[CeleryState(self.state)]
 
 
+_VALUES: Final = attrgetter(*(one.name for one in fields(ObservedTask) if one.name != "found"))
 _KEEPS_FIRST: Final = frozenset(("name", "args", "kwargs", "root_id", "parent_id", "queue", "eta", "expires"))
 _TAKES_LAST: Final = ("result", "error", "traceback", "runtime")
 
@@ -253,18 +266,34 @@ def take(task: ObservedTask, evidence: Evidence, seen_at: int) -> bool:
             setattr(task, name, value)
     if retries is not None and retries > task.retries:
         task.retries = retries
-    if (error is not None or "result" in facts) and MEANINGS[said].rank >= _rank_of_facts(task):
-        for name in _TAKES_LAST:
-            value = facts.get(name)
-            if value is not None:
-                setattr(task, name, value)
+    _take_last(task, facts)
     task.seen_at = max(task.seen_at, seen_at)
     return True
 
 
-def _rank_of_facts(task: ObservedTask) -> int:
-    """Of whom the error and result kept are: those of an end stand against those of an earlier retry."""
-    return 3 if task.rank < ENDED else (task.rank - ENDED)
+def _take_last(task: ObservedTask, facts: Mapping[str, Any]) -> None:
+    """Result and error are those of the strongest saying that has any; one alike fills in what that did not say."""
+    new = task.trail[-1]
+    if not _tells(new):
+        return
+    key = _key(new, task.trail)
+    if key[0] < task.rank and task.state in _TELLING:
+        # What decides may have been cut from the trail.
+        return
+    others = [_key(mark, task.trail) for mark in task.trail[:-1] if _tells(mark)]
+    strongest = max(others, default=None)
+    alike = strongest is not None and strongest[0] == key[0]
+    for name in _TAKES_LAST:
+        value = facts.get(name)
+        if strongest is None or key > strongest:
+            if value is not None or not alike:
+                setattr(task, name, value)
+        elif alike and getattr(task, name) is None:
+            setattr(task, name, value)
+
+
+def _tells(mark: Mark) -> bool:
+    return mark.note is not None or mark.said in _SUCCESSES
 
 
 def settle(task: ObservedTask) -> None:
@@ -285,50 +314,52 @@ def settle(task: ObservedTask) -> None:
 
 def _state_of(trail: Iterable[Mark]) -> tuple[int, CeleryState, Mark | None]:
     """(rank, state, the mark that decides) of a set of sayings."""
-    best: tuple[int, int] = (-1, 0)
+    best = (-1, 0, 0)
     state, decisive = CeleryState.PENDING, None
     marks = list(trail)
     for mark in marks:
-        meaning = MEANINGS[mark[0]]  # type: ignore[index] # a Said is its own text
-        # Of two alike the first: a duplicate delivery ends again, and changes nothing that was recorded.
-        if meaning.ends and (key := (ENDED + meaning.rank, -mark.at)) > best:
-            best, state, decisive = key, meaning.state, mark
-    if decisive is not None:
-        return best[0], state, decisive
-    for mark in marks:
-        meaning = MEANINGS[mark[0]]  # type: ignore[index]
-        key = (min(_run_of(mark, marks), _MAX_RUN) * 10 + meaning.rank, mark.at)
+        key = _key(mark, marks)
         if key > best:
-            best, state, decisive = key, meaning.state, mark
-            if meaning.rank == 0 and key[0] >= 10:
+            meaning = MEANINGS[Said(mark.said)]
+            best, decisive = key, mark
+            state = meaning.state
+            if not meaning.ends and meaning.rank == 0 and key[0] >= 10:
                 # Sent again by a retry: still waiting for its next try.
                 state = CeleryState.RETRY
     return best[0], state, decisive
 
 
-def _run_of(mark: Mark, marks: list[Mark]) -> int:
-    """Which run of the task a saying is of: its first try is 0.
+def _key(mark: Mark, marks: list[Mark]) -> tuple[int, int, int]:
+    """What decides among sayings: the greatest."""
+    meaning = MEANINGS[Said(mark.said)]
+    if meaning.ends:
+        # Of two alike the first: a duplicate delivery ends again, and changes nothing that was recorded.
+        return ENDED + meaning.rank, 1 if mark.at else 0, -mark.at
+    return min(_run_of(mark, marks), _MAX_RUN) * 10 + meaning.rank, 1, mark.at
 
-    Only ``sent`` and ``received`` say it themselves; for the others it is the last that this worker received before.
-    Clocks of two workers are never compared.
+
+def _run_of(mark: Mark, marks: list[Mark]) -> int:
+    """Which run of the task a saying is of: its first try is 0. With more marks it never becomes a smaller one.
+
+    Only ``sent`` and ``received`` say it themselves; for the others it is the last that this worker received before,
+    or as many runs as it saw end before. What ends a run is of the last that was begun: its worker may have received
+    the next one already. Clocks of two workers are never compared.
     """
     if mark.retries is not None:
         return mark.retries
-    if len(marks) == 1:
-        return 0
-    received = [
-        one.retries
-        for one in marks
-        if one.said == Said.RECEIVED and one.worker == mark.worker and one.at <= mark.at and one.retries is not None
-    ]
-    if received:
-        return max(received)
-    # Its reception was missed: as many runs as this worker saw end before.
-    return sum(
-        1
-        for one in marks
-        if one.said == Said.RETRIED and one.worker == mark.worker and one is not mark and one.at <= mark.at
-    )
+    known = ended = 0
+    ends = mark.said == Said.RETRIED
+    for one in marks:
+        if one.worker != mark.worker or one.at > mark.at or one is mark:
+            continue
+        if one.said == Said.RETRIED:
+            ended += 1
+        elif ends:
+            if one.said in _STARTS:
+                known = max(known, _run_of(one, marks))
+        elif one.said == Said.RECEIVED and one.retries is not None:
+            known = max(known, one.retries)
+    return max(known, ended)
 
 
 def _times(task: ObservedTask, decisive: Mark | None) -> None:
@@ -368,3 +399,5 @@ def _times(task: ObservedTask, decisive: Mark | None) -> None:
 
 _STARTS: Final = frozenset({Said.STARTED.value, Said.SEEN_RUNNING.value})
 _PRODUCERS: Final = frozenset({Said.SENT.value})
+_TELLING: Final = frozenset({CeleryState.SUCCESS, CeleryState.FAILURE})
+_SUCCESSES: Final = frozenset({Said.SUCCEEDED.value, Said.RESULT_SUCCESS.value})

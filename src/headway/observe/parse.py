@@ -43,14 +43,10 @@ class Malformed(ValueError):
 
 def moment(value: object) -> int:
     """UTC microseconds of a time in seconds since the epoch. Raises ``Malformed``."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not isfinite(value)
-        or not 0 <= value < _MAX_YEAR
-    ):
+    seconds = _number(value)
+    if seconds is None or not 0 <= seconds < _MAX_YEAR:
         raise Malformed("no time")
-    return int(value * 1_000_000)
+    return int(seconds * 1_000_000)
 
 
 def identity(value: object) -> str:
@@ -98,9 +94,9 @@ class Parser:
         if said is Said.SENT or said is Said.RECEIVED:
             self._described(event, facts)
         elif said is Said.SUCCEEDED:
-            runtime = event.get("runtime")
-            if isinstance(runtime, int | float) and isfinite(runtime):
-                facts["runtime"] = float(runtime)
+            runtime = _number(event.get("runtime"))
+            if runtime is not None and runtime >= 0:
+                facts["runtime"] = runtime
             self._keep(facts, "result", event.get("result"))
         elif said is Said.FAILED or said is Said.RETRIED:
             facts["error"] = _text(event.get("exception"), 2_000) or "an error without a text"
@@ -119,7 +115,7 @@ class Parser:
             if isinstance(value, str) and 0 < len(value) <= MAX_ID:
                 facts[key] = storable(value)
         retries = event.get("retries")
-        if isinstance(retries, int) and 0 <= retries <= _MAX_INT:
+        if isinstance(retries, int) and not isinstance(retries, bool) and 0 <= retries <= _MAX_INT:
             facts["retries"] = retries
         for key in ("eta", "expires"):
             at = _iso(event.get(key))
@@ -129,7 +125,7 @@ class Parser:
     def _keep(self, facts: dict[str, Any], key: str, value: object) -> None:
         if value is None or not self._privacy.arguments:
             return
-        text = value if isinstance(value, str) else repr(value)
+        text = value if isinstance(value, str) else _repr(value)
         limit = self._privacy.max_chars
         # Masked before it is cut: half a secret would no longer look like one.
         text = mask_secrets(storable(text[: 4 * limit]))
@@ -151,7 +147,7 @@ class Parser:
             if at is not None:
                 facts["eta"] = at
         started = body.get("time_start")
-        at = moment(started) if said is Said.SEEN_RUNNING and isinstance(started, int | float) and started else 0
+        at = moment(started) if said is Said.SEEN_RUNNING and started else 0
         return Evidence(identity(body.get("id")), said, at, worker, facts)
 
     def result(self, meta: object) -> Evidence:
@@ -167,7 +163,7 @@ class Parser:
         facts.pop("eta", None)
         parent = meta.get("parent_id")
         if isinstance(parent, str) and parent:
-            facts["parent_id"] = parent[:MAX_ID]
+            facts["parent_id"] = storable(parent[:MAX_ID])
         if said is Said.RESULT_SUCCESS:
             self._keep(facts, "result", meta.get("result"))
         elif said in (Said.RESULT_FAILURE, Said.RESULT_RETRY, Said.RESULT_REVOKED):
@@ -190,6 +186,23 @@ def _word(value: object) -> str | None:
     return _cleaned(value) if len(value) <= 4 * _MAX_NAME else _cleaned(value[:_MAX_NAME])
 
 
+def _number(value: object) -> float | None:
+    """A finite number; JSON knows some that no float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def _repr(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - nested too deeply, an integer too long, an object of a stranger's
+        return "(cannot be shown)"
+
+
 def _text(value: object, limit: int) -> str | None:
     if not isinstance(value, str) or not value:
         return None
@@ -200,8 +213,11 @@ def _text(value: object, limit: int) -> str | None:
 def _why_revoked(event: Mapping[str, Any]) -> str | None:
     if event.get("expired"):
         return "expired before it was begun"
+    signum = event.get("signum")
+    if event.get("terminated") and isinstance(signum, int | str):
+        return f"terminated while it ran (signal {_text(str(signum)[:20], 20)})"
     if event.get("terminated"):
-        return f"terminated while it ran (signal {event.get('signum')})"[:200]
+        return "terminated while it ran"
     return None
 
 
@@ -219,12 +235,16 @@ def _iso(value: object) -> int | None:
 def _error_of(result: object) -> str | None:
     """An exception in a result: ``{"exc_type": …, "exc_message": …}`` as JSON, or an exception of Python's."""
     if isinstance(result, BaseException):
-        return _text(repr(result), 2_000)
+        return _text(_repr(result), 2_000)
     if isinstance(result, dict) and "exc_type" in result:
         said = result.get("exc_message")
         parts = said if isinstance(said, list | tuple) else [said]
-        return _text(f"{result['exc_type']}({', '.join(repr(part) for part in parts)})", 2_000)
-    return _text(str(result), 2_000) if result is not None else None
+        kind = result["exc_type"]
+        kind = kind if isinstance(kind, str) else _repr(kind)
+        return _text(f"{kind}({', '.join(_repr(part) for part in parts)})", 2_000)
+    if result is None:
+        return None
+    return _text(result if isinstance(result, str) else _repr(result), 2_000)
 
 
 def _worker_event(kind: str, event: Mapping[str, Any], seen_at: int) -> ObservedWorker | None:
@@ -237,15 +257,15 @@ def _worker_event(kind: str, event: Mapping[str, Any], seen_at: int) -> Observed
         value = event.get(key)
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
             facts[name] = value
-    freq = event.get("freq")
-    if isinstance(freq, int | float) and isfinite(freq) and 0 < freq < 86_400:
+    freq = _number(event.get("freq"))
+    if freq is not None and 0 < freq < 86_400:
         facts["freq"] = freq
     for key, name in (("sw_ident", "ident"), ("sw_ver", "version"), ("sw_sys", "system")):
         text = _text(event.get(key), 100)
         if text:
             facts[name] = text
     load = event.get("loadavg")
-    if isinstance(load, list) and len(load) <= 3 and all(isinstance(one, int | float) for one in load):
+    if isinstance(load, list) and len(load) <= 3 and all(_number(one) is not None for one in load):
         facts["loadavg"] = load
     # Between the worker's clock and ours lies the way of the message too, some milliseconds.
     facts["clock_skew_seconds"] = round((at - seen_at) / 1_000_000, 3)

@@ -249,6 +249,11 @@ class Recorder:
             except Malformed:
                 self.heard.malformed += 1
                 continue
+            except Exception:
+                # A message that we cannot read must not be the last one that is stored.
+                log.exception("observe.not_parsed")
+                self.heard.malformed += 1
+                continue
             if found is None:
                 self.heard.other += 1
             elif isinstance(found, Evidence):

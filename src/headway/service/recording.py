@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -18,6 +19,8 @@ from headway.service.context import Context
 
 log = structlog.get_logger("headway.observations")
 _PURGED_AT_ONCE: Final = 500
+_REMEMBERED: Final = 4_000
+_REMEMBERED_MICROSECONDS: Final = 600_000_000
 
 RUNTIME_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Upper bounds in seconds, as celery-exporter has them."""
@@ -48,6 +51,9 @@ class StoreObservationDoor:
         self._services = ctx.services
         self._observer: Observer | None = None
         self._series: set[tuple[str, str, str]] | None = None
+        # Recorded by several threads of an observer; what is remembered must be what the database has.
+        self._lock = threading.Lock()
+        self._recent: OrderedDict[str, ObservedTask] = OrderedDict()
 
     def begin(self, observer_id: str, facts: Mapping[str, Any]) -> Gap | None:
         """See ``ObservationDoor.begin``."""
@@ -92,19 +98,39 @@ class StoreObservationDoor:
                 watermark_at=max(observer.watermark_at, batch.watermark_at),
                 facts={**observer.facts, **batch.facts},
             )
-        recorded = self._services.store.write(lambda tx: self._record(tx, batch, observer))
-        self._observer = observer
-        return recorded
+        with self._lock:
+            cached = self._remembered(batch)
+            merge = self._services.store.write(lambda tx: self._record(tx, batch, observer, cached))
+            self._observer = observer
+            if not self._services.store.shared:
+                self._remember(merge)
+        return Recorded(merge.fresh, merge.duplicates, merge.of_jobs)
+
+    def _remembered(self, batch: Batch) -> dict[str, ObservedTask]:
+        oldest = batch.seen_at - _REMEMBERED_MICROSECONDS
+        found = ((one.task_id, self._recent.get(one.task_id)) for one in batch.evidence)
+        # What nobody has heard of for long may have been removed by retention.
+        return {task_id: task for task_id, task in found if task is not None and task.seen_at > oldest}
+
+    def _remember(self, merge: _Merge) -> None:
+        """Keep tasks that go on: while nobody else writes, they need not be read again."""
+        recent = self._recent
+        for task in (*merge.new, *merge.changed):
+            recent.pop(task.id, None)
+            if not task.ended:
+                recent[task.id] = task
+        while len(recent) > _REMEMBERED:
+            recent.popitem(last=False)
 
     def _mine(self) -> Observer:
         if self._observer is None:
             raise RuntimeError("begin() comes first")
         return self._observer
 
-    def _record(self, tx: Tx, batch: Batch, observer: Observer) -> Recorded:
+    def _record(self, tx: Tx, batch: Batch, observer: Observer, cached: Mapping[str, ObservedTask]) -> _Merge:
         observed = tx.observed
         observed.lock()
-        merge = _Merge(tx, batch)
+        merge = _Merge(tx, batch, cached)
         if batch.evidence:
             merge.take_all()
             observed.put_tasks(merge.new, merge.changed)
@@ -114,31 +140,36 @@ class StoreObservationDoor:
             observed.put_workers(list(_merged_workers(observed.workers(), batch.workers)))
         if batch.watermark_at is not None:
             observed.put_observer(observer)
-        return Recorded(merge.fresh, merge.duplicates, merge.of_jobs)
+        return merge
 
     def _tallies(self, counted: Iterable[tuple[ObservedTask, Evidence]]) -> list[Tally]:
-        values: Counter[tuple[str, str, str, str, str]] = Counter()
+        # First by what was said, then by labels: a batch says little that is different.
+        said: Counter[tuple[Said, str | None, str, str | None, str]] = Counter()
+        runtimes: dict[tuple[str | None, str, str | None], list[float]] = {}
         for task, evidence in counted:
-            labels = self._labels(task, evidence)
-            said = Said.REJECTED if evidence.said is Said.REQUEUED else evidence.said
-            label = ""
-            if said is Said.FAILED:
-                label = exception_name(evidence.facts.get("error"))
-            values[(said.value, *labels, label)] += 1
-            runtime = evidence.facts.get("runtime")
-            if said is Said.SUCCEEDED and isinstance(runtime, int | float):
-                place = bisect_left(RUNTIME_BUCKETS, runtime)
+            kind, worker, facts = evidence.said, evidence.worker, evidence.facts
+            exception = exception_name(facts.get("error")) if kind is Said.FAILED else ""
+            said[(kind, task.name, worker, task.queue, exception)] += 1
+            if kind is Said.SUCCEEDED and "runtime" in facts:
+                runtimes.setdefault((task.name, worker, task.queue), []).append(facts["runtime"])
+        values: dict[tuple[str, str, str, str, str], float] = {}
+        for (kind, name, worker, queue, exception), count in said.items():
+            shown = Said.REJECTED if kind is Said.REQUEUED else kind
+            _add(values, (shown.value, *self._labels(name, worker, queue), exception), count)
+        for (name, worker, queue), seconds in runtimes.items():
+            labels = self._labels(name, worker, queue)
+            _add(values, ("runtime_sum", *labels, ""), sum(seconds))
+            for one in seconds:
+                place = bisect_left(RUNTIME_BUCKETS, one)
                 bound = str(RUNTIME_BUCKETS[place]) if place < len(RUNTIME_BUCKETS) else "+Inf"
-                values[("runtime_bucket", *labels, bound)] += 1
-                values[("runtime_sum", *labels, "")] += runtime  # type: ignore[assignment] # a Counter adds floats too
+                _add(values, ("runtime_bucket", *labels, bound), 1)
         return [Tally(*key, value) for key, value in sorted(values.items())]
 
-    def _labels(self, task: ObservedTask, evidence: Evidence) -> tuple[str, str, str]:
-        host = evidence.worker.rpartition("@")[2]
+    def _labels(self, name: str | None, worker: str, queue: str | None) -> tuple[str, str, str]:
         labels = (
-            (task.name or "")[:_LABEL_CHARS],
-            host[:_LABEL_CHARS],
-            (task.queue or _UNSAID_QUEUE)[:_LABEL_CHARS],
+            (name or "")[:_LABEL_CHARS],
+            worker.rpartition("@")[2][:_LABEL_CHARS],
+            (queue or _UNSAID_QUEUE)[:_LABEL_CHARS],
         )
         assert self._series is not None
         if labels not in self._series:
@@ -167,7 +198,9 @@ class StoreObservationDoor:
             tx.observed.put_gap(closed)
             tx.observed.mark_gap(gap.id, ended_at)
 
-        self._services.store.write(work)
+        with self._lock:
+            self._services.store.write(work)
+            self._recent.clear()
         return closed
 
     def kept(self, gap: Gap, at: int) -> None:
@@ -192,7 +225,9 @@ class StoreObservationDoor:
                 tx.observed.put_gap(gap)
             return marked
 
-        self._services.store.write(work)
+        with self._lock:
+            self._services.store.write(work)
+            self._recent.clear()
         return gap
 
     def reconciled(self, gap: Gap, recovered: int) -> Gap:
@@ -214,12 +249,17 @@ class StoreObservationDoor:
         return self._services.store.read(lambda reader: reader.observed.oldest_waiting(queue))
 
 
+def _add(values: dict[tuple[str, str, str, str, str], float], key: tuple[str, str, str, str, str], more: float) -> None:
+    values[key] = values.get(key, 0.0) + more
+
+
 class _Merge:
     """One batch put together with what is known of its tasks."""
 
-    def __init__(self, tx: Tx, batch: Batch) -> None:
+    def __init__(self, tx: Tx, batch: Batch, cached: Mapping[str, ObservedTask]) -> None:
         self._tx = tx
         self._batch = batch
+        self._cached = cached
         self.new: list[ObservedTask] = []
         self.changed: list[ObservedTask] = []
         self.counts: Counter[str] = Counter()
@@ -231,7 +271,11 @@ class _Merge:
         # In the order of their ids, as all others do.
         ids = sorted({one.task_id for one in evidence})
         ours = self._tx.observed.jobs_among(ids)
-        known = self._tx.observed.tasks(ids)
+        # Copies: the transaction may be run again.
+        known = {task_id: task.copy() for task_id, task in self._cached.items()}
+        unknown = [task_id for task_id in ids if task_id not in known]
+        if unknown:
+            known.update(self._tx.observed.tasks(unknown))
         before = {task_id: task.state for task_id, task in known.items()}
         touched: set[str] = set()
         for one in evidence:

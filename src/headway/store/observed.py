@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,14 +31,13 @@ from headway.store.tables import jobs
 
 _LOCK = "SELECT pg_advisory_xact_lock(5207063)"
 _COLUMNS = tuple(column.name for column in observed_tasks.columns)
-_FIXED = ("id", "seen_first_at", "source")
-# Columns of indexes: rewriting one that did not change would still move its entry.
-_INDEXED = ("name", "queue", "worker", "root_id")
-_LIVELY = tuple(name for name in _COLUMNS if name not in _FIXED)
-_SETTLED = tuple(name for name in _LIVELY if name not in _INDEXED)
-_VALUES = attrgetter(*_COLUMNS)
-_KEYS = attrgetter(*_INDEXED)
+# Writing a column that did not change would still move its entries in indexes: what changes together, and how often.
+_MOVED = ("state", "rank", "worker", "retries", "sent_at", "received_at", "started_at", "seen_at", "trail")
+_ENDED = ("result", "error", "traceback", "runtime", "finished_at", "gap")
+_DESCRIBED = ("name", "args", "kwargs", "queue", "root_id", "parent_id", "eta", "expires")
 _TRAIL = _COLUMNS.index("trail")
+_ENDING = itemgetter(*(_COLUMNS.index(name) for name in _ENDED))
+_DESCRIBING = itemgetter(*(_COLUMNS.index(name) for name in _DESCRIBED))
 assert [one.name for one in fields(ObservedTask)] == [*_COLUMNS, "found"]
 
 
@@ -46,7 +45,7 @@ def to_task(row: Sequence[Any]) -> ObservedTask:
     """A task from a row of all columns."""
     task = ObservedTask(*row)
     task.trail = [Mark(*mark) for mark in json.loads(row[_TRAIL])]
-    task.found = _KEYS(task)
+    task.found = tuple(row)
     return task
 
 
@@ -54,9 +53,16 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def _values(task: ObservedTask) -> list[Any]:
-    values = list(_VALUES(task))
+    values = list(task.values())
     values[_TRAIL] = _encode(task.trail)
     return values
+
+
+def _kind(values: Sequence[Any], found: Sequence[Any] | None) -> int:
+    """Which of the updates writes all that changed: 0 moved, 1 ended too, 2 everything."""
+    if found is None or _DESCRIBING(values) != _DESCRIBING(found):
+        return 2
+    return int(_ENDING(values) != _ENDING(found))
 
 
 def _places(statement: ManyRows) -> itemgetter[Any]:
@@ -74,8 +80,9 @@ class ObservedStatements:
         self.jobs = Prepared(sa.select(jobs.c.id).where(jobs.c.id.in_(ids)), dialect)
         self.any_job = Prepared(sa.select(jobs.c.id).limit(1), dialect)
         self.insert = insert_many(observed_tasks, dialect, facts)
-        self.update = _update(_LIVELY, dialect, facts)
-        self.update_settled = _update(_SETTLED, dialect, facts)
+        self.updates = [
+            _update(names, dialect, facts) for names in (_MOVED, (*_MOVED, *_ENDED), (*_MOVED, *_ENDED, *_DESCRIBED))
+        ]
         self.counts = _add(observed_counts, dialect, facts)
         self.tallies = _add(observed_tallies, dialect, facts)
         self.workers = _put(observed_workers, dialect, facts)
@@ -185,13 +192,19 @@ class SqlObservedTx:
         self._wrote()
         statements = self._statements
         if new:
-            statements.insert.run(self._cursor, [_values(task) for task in new])
-        for narrow in (True, False):
-            statement = statements.update_settled if narrow else statements.update
-            pick = _places(statement)
-            rows = [pick(_values(task)) for task in changed if (task.found == _KEYS(task)) is narrow]
-            if rows:
-                statement.run(self._cursor, rows)
+            inserted = [_values(task) for task in new]
+            statements.insert.run(self._cursor, inserted)
+            for task, values in zip(new, inserted, strict=True):
+                task.found = tuple(values)
+        rows: list[list[Any]] = [[], [], []]
+        for task in changed:
+            values = _values(task)
+            rows[_kind(values, task.found)].append(values)
+            task.found = tuple(values)
+        for statement, of_kind in zip(statements.updates, rows, strict=True):
+            if of_kind:
+                pick = _places(statement)
+                statement.run(self._cursor, [pick(values) for values in of_kind])
 
     def add_counts(self, changes: Mapping[str, int]) -> None:
         """See ``ObservedTx.add_counts``."""
