@@ -9,7 +9,7 @@ BENCH  := $(VENV)/.installed-bench
 INPUTS := pyproject.toml hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check format docs faults bench bench-observe clean
+.PHONY: help run install test check format docs faults compat bench bench-observe clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null || true
@@ -34,6 +34,9 @@ docs: $(DEV) ## Write the generated parts of the reference pages anew
 
 faults: $(DEV) ## The long form of the tests that break things on purpose
 	@$(BIN)/python -m pytest tests/faults --fault-rounds=50 --timeout=3600 $(ARGS)
+
+compat: $(DEV) ## Watch applications and releases that are not ours, unchanged (they are installed into .venv-compat)
+	@$(BIN)/python -m pytest tests/compat --compat $(ARGS)
 
 bench: $(BENCH) ## Side by side with the peers, as ratios, in one run (ARGS='--help')
 	@$(BIN)/python -m benchmarks.embedded $(ARGS)

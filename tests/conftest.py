@@ -36,15 +36,16 @@ hypothesis.settings.load_profile("headway")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--fault-rounds N`: how often a fault test breaks what it breaks."""
+    """`--fault-rounds N`: how often a fault test breaks what it breaks; `--compat`: other people's releases."""
     parser.addoption("--fault-rounds", type=int, default=3, help="rounds of each fault test (make faults: 50)")
+    parser.addoption("--compat", action="store_true", help="run what installs other people's releases (make compat)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked `long` has no short form and belongs to `make faults` alone."""
-    if config.getoption("--fault-rounds") >= LONG_ROUNDS:
-        return
-    kept = [item for item in items if item.get_closest_marker("long") is None]
+    """What is marked `long` belongs to `make faults` alone, what is marked `compat` to `make compat`."""
+    left_out = [] if config.getoption("--fault-rounds") >= LONG_ROUNDS else ["long"]
+    left_out += [] if config.getoption("--compat") else ["compat"]
+    kept = [item for item in items if not any(item.get_closest_marker(mark) for mark in left_out)]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 

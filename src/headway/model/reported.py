@@ -176,8 +176,10 @@ def _described(task: TaskView, error: str | None) -> str:
     }[task.state]
     if task.orphaned:
         words = f"Begun{on}, which is gone"
-    elif not task.complete:
+    elif task.gap is not None:
         words += "; its end may have been missed"
+    elif not task.complete:
+        words += "; found afterwards, by its result"
     return words if len(words) <= 2 * ERROR_CHARS else words[: 2 * ERROR_CHARS - 1] + "…"
 
 

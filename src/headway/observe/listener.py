@@ -105,6 +105,12 @@ class Listener:
             self.connected, self.why = False, error.message
             log.warning("observe.events_lost", error=error.message)
             self._buffer.note(Lost(good, error.message))
+        except Exception as error:
+            # A fault of ours must not be the end of all listening: it is a gap, and the connection is made anew.
+            log.exception("observe.events_lost")
+            self.connected, self.why = False, f"{type(error).__name__}: {error}"
+            self._buffer.note(Lost(good, self.why))
+            self._stop.wait(_PAUSES[-1])
         finally:
             self.connected = False
 

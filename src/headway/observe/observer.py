@@ -192,7 +192,8 @@ class Observer:
             says = "--strict on RabbitMQ: events need a queue of their own, which is not made"
             return Source("events", None, complete=False, ok=None, says=says, facts=facts)
         silent = sorted(node for node, one in self.recorder.workers.items() if _sends_none(one))
-        says = self.listener.why or self.recorder.error
+        error = self.recorder.error if self.recorder.alive else self.recorder.error or "nothing is stored any more"
+        says = self.listener.why or error
         if not says and silent:
             says = f"no task events from {', '.join(silent[:5])}: {_EVENTS_HINT}"
         elif not says and self.listener.heard_at is None:
@@ -201,8 +202,8 @@ class Observer:
         return Source(
             "events",
             self.listener.heard_at,
-            complete=connected and not silent and not self.recorder.error and self.listener.heard_at is not None,
-            ok=connected and not self.recorder.error,
+            complete=connected and not silent and not error and self.listener.heard_at is not None,
+            ok=connected and not error,
             says=says,
             facts={**facts, "workers_without_events": silent},
         )
@@ -233,7 +234,7 @@ class Observer:
             "results",
             progress.finished_at,
             complete=progress.finished_at is not None and not says,
-            ok=None if not self.results.readable else not progress.error,
+            ok=self.results.answers,
             says=says,
             facts=facts,
         )

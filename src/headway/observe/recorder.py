@@ -106,6 +106,11 @@ class Recorder:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it stores; one that ended by a fault of ours must not look well."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         self._persist(self._begin)
         while True:
@@ -133,7 +138,7 @@ class Recorder:
         Args:
             work: may be done again.
             poison: whether what it stores may be at fault: False then too, once the database has refused it
-                repeatedly and takes something else.
+                repeatedly and took something else each time.
         """
         refused = 0
         while True:
@@ -143,15 +148,15 @@ class Recorder:
                 if not self.error:
                     log.warning("observe.not_stored", code=error.code, error=error.message, then="kept and tried again")
                 self.error = error.message
-                refused += 1
             except Exception as error:
                 log.exception("observe.not_stored")
                 self.error = f"{type(error).__name__}: {error}"
-                refused += 1
             else:
                 self.error = ""
                 return True
-            if self._stop.wait(_RETRY_SECONDS) or (poison and refused >= _REFUSALS and self._takes_other()):
+            # While the database is away nothing counts: its first answer would else condemn what it has not seen.
+            refused = refused + 1 if poison and self._takes_other() else 0
+            if self._stop.wait(_RETRY_SECONDS) or refused >= _REFUSALS:
                 return False
 
     def _takes_other(self) -> bool:
@@ -223,18 +228,22 @@ class Recorder:
         if len(batch.evidence) + len(batch.workers) <= 1:
             self.heard.lost += len(batch.evidence)
             log.error("observe.refused", said=[(one.task_id, one.said) for one in batch.evidence], error=self.error)
-            gap = self._door.open_gap("not_stored", batch.seen_at, len(batch.evidence))
-            self._door.close_gap(gap, batch.seen_at)
-            return True
-        half = len(batch.evidence) // 2
+            return self._persist(lambda: self._declare_refused(batch))
+        half, among = len(batch.evidence) // 2, len(batch.workers) // 2
         parts = (
             replace(batch, evidence=batch.evidence[:half], workers=(), watermark_at=None),
             replace(batch, evidence=batch.evidence[half:], workers=(), watermark_at=None),
-            replace(batch, evidence=(), watermark_at=None),
+            replace(batch, evidence=(), workers=batch.workers[:among], watermark_at=None),
+            replace(batch, evidence=(), workers=batch.workers[among:], watermark_at=None),
         )
         # Each of them, whatever became of the one before.
         stored = [self._record(part) for part in parts if part.evidence or part.workers]
         return all(stored)
+
+    def _declare_refused(self, batch: Batch) -> None:
+        gap = self._door.open_gap("not_stored", batch.seen_at, len(batch.evidence))
+        # The result backend may know what could not be stored.
+        self._on_gap(self._door.close_gap(gap, batch.seen_at))
 
     def _take_apart(self, raw: Raw, at: int, evidence: list[Evidence], workers: list[ObservedWorker]) -> None:
         try:

@@ -34,12 +34,14 @@ class Results:
         listable: whether all entries can be walked through.
         readable: whether entries can be looked up at all.
         says: why not, for a person.
+        answers: whether it did when it was last asked; None before.
     """
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._backend: Any = None
         self.says = ""
+        self.answers: bool | None = None
         self.listable = self.readable = False
         try:
             self._backend = target.app.backend
@@ -133,9 +135,12 @@ class Results:
 
     def _ask(self, work: Any) -> Any:
         try:
-            return work()
+            found = work()
         except Exception as error:
+            self.answers = False
             raise BrokerAway(f"the result backend does not answer: {error}") from error
+        self.answers = True
+        return found
 
 
 def _ends(head: object, tail: object) -> dict[str, Any] | None:

@@ -145,8 +145,10 @@ def _of_envelope(data: bytes) -> Raw:
         body = envelope["body"]
         if envelope.get("properties", {}).get("body_encoding") == "base64":
             body = b64decode(body)
+        if not isinstance(body, bytes | str):
+            raise TypeError("no body")
         return Raw(body, str(envelope.get("content-type")), str(envelope.get("content-encoding") or "utf-8"))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         # Counted as malformed by whoever takes it apart.
         return Raw(b"", "application/json", "utf-8")
 

@@ -34,10 +34,10 @@ def _sources(sources: Sequence[SourceView]) -> Iterator[Attention]:
     for one in sources:
         if one.name == "broker" and one.ok is False:
             remedy = "Start the broker or correct its URL; Headway connects again by itself."
-            yield Attention("broker_away", "error", f"the broker does not answer: {one.says}", remedy, one.seen_at)
+            yield Attention("broker_away", "error", one.says or "the broker does not answer", remedy, one.seen_at)
         elif one.name == "events" and one.ok is False:
             remedy = "Headway connects again by itself; what happens meanwhile is a gap, which is narrowed afterwards."
-            yield Attention("events_lost", "error", f"events are not heard: {one.says}", remedy, one.seen_at)
+            yield Attention("events_lost", "error", one.says or "events are not heard", remedy, one.seen_at)
         elif one.name == "events" and one.facts.get("workers_without_events"):
             yield Attention("events_off", "warning", one.says, "Run `headway observe` with --enable-events.")
         elif one.name == "results" and one.ok is False:

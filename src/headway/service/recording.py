@@ -66,9 +66,10 @@ class StoreObservationDoor:
             before = observed.observers()
             watching = [one for one in before if one.stopped_at is None and now - one.watermark_at < _WATCHES]
             last = max((one.watermark_at for one in before), default=None)
-            gap = None
-            if not any(one.id != observer_id for one in watching) and last is not None:
-                gap = observed.gap_open() or Gap(gap_id, observer_id, "not_watching", last)
+            others = {one.id for one in watching} - {observer_id}
+            gap = _left_open(tx, others, now)
+            if gap is None and not others and last is not None:
+                gap = Gap(gap_id, observer_id, "not_watching", last)
             observer = Observer(observer_id, now, last or now, None, dict(facts))
             for one in before:
                 if one.stopped_at is None and one not in watching:
@@ -186,8 +187,16 @@ class StoreObservationDoor:
     def open_gap(self, reason: str, began_at: int, lost: int = 0) -> Gap:
         """See ``ObservationDoor.open_gap``."""
         gap = Gap(self._services.ids.new_id(), self._mine().id, reason, began_at, lost=lost)
-        self._services.store.write(lambda tx: tx.observed.put_gap(gap))
-        return gap
+
+        def work(tx: Tx) -> Gap:
+            known = tx.observed.gap_open()
+            if known is not None and replace(known, id=gap.id) == gap:
+                # Asked for again: the answer of the first time was lost.
+                return known
+            tx.observed.put_gap(gap)
+            return gap
+
+        return self._services.store.write(work)
 
     def close_gap(self, gap: Gap, ended_at: int) -> Gap:
         """See ``ObservationDoor.close_gap``."""
@@ -251,6 +260,19 @@ class StoreObservationDoor:
 
 def _add(values: dict[tuple[str, str, str, str, str], float], key: tuple[str, str, str, str, str], more: float) -> None:
     values[key] = values.get(key, 0.0) + more
+
+
+def _left_open(tx: Tx, watching: set[str], now: int) -> Gap | None:
+    """The gap that observers left open who no longer watch, several of them made one; those of `watching` stay theirs."""
+    left: list[Gap] = []
+    theirs: list[Gap] = []
+    while (gap := tx.observed.gap_open()) is not None:
+        (theirs if gap.observer in watching else left).append(gap)
+        tx.observed.put_gap(replace(gap, ended_at=now, reconciled_at=now))
+    first = min(left, key=lambda one: one.began_at, default=None)
+    for gap in [*theirs, *([first] if first is not None else [])]:
+        tx.observed.put_gap(gap)
+    return first
 
 
 class _Merge:
