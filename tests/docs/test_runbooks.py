@@ -73,6 +73,7 @@ def test_every_runbook_has_its_test() -> None:
         "disk-full.md",
         "restore-a-damaged-registry.md",
         "schema-mismatch.md",
+        "the-situation-is-not-ok.md",
     }
 
 
@@ -109,7 +110,15 @@ def test_schema_mismatch_of_an_older_database(folder: Path) -> None:
     _succeed(check, folder)
 
 
-@pytest.mark.parametrize("page", ["a-job-does-not-end.md", "data-directory-in-use.md", "disk-full.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "a-job-does-not-end.md",
+        "data-directory-in-use.md",
+        "disk-full.md",
+        "the-situation-is-not-ok.md",
+    ],
+)
 def test_the_looking_commands_run(page: str, folder: Path) -> None:
     for block in _blocks(page):
         _succeed(block, folder)
