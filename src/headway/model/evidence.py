@@ -317,10 +317,11 @@ def _state_of(trail: Iterable[Mark]) -> tuple[int, CeleryState, Mark | None]:
     best = (-1, 0, 0)
     state, decisive = CeleryState.PENDING, None
     marks = list(trail)
-    for mark in marks:
+    # An end stands above all else, so where there is one the others need not be understood.
+    for mark in [one for one in marks if one[0] in _ENDS] or marks:
         key = _key(mark, marks)
         if key > best:
-            meaning = MEANINGS[Said(mark.said)]
+            meaning = MEANINGS[mark[0]]  # type: ignore[index] # a Said is its own text
             best, decisive = key, mark
             state = meaning.state
             if not meaning.ends and meaning.rank == 0 and key[0] >= 10:
@@ -331,7 +332,7 @@ def _state_of(trail: Iterable[Mark]) -> tuple[int, CeleryState, Mark | None]:
 
 def _key(mark: Mark, marks: list[Mark]) -> tuple[int, int, int]:
     """What decides among sayings: the greatest."""
-    meaning = MEANINGS[Said(mark.said)]
+    meaning = MEANINGS[mark[0]]  # type: ignore[index]
     if meaning.ends:
         # Of two alike the first: a duplicate delivery ends again, and changes nothing that was recorded.
         return ENDED + meaning.rank, 1 if mark.at else 0, -mark.at
@@ -397,6 +398,7 @@ def _times(task: ObservedTask, decisive: Mark | None) -> None:
             task.started_at = max((at for at in starts if at <= task.finished_at), default=None)
 
 
+_ENDS: Final = frozenset(said.value for said, meaning in MEANINGS.items() if meaning.ends)
 _STARTS: Final = frozenset({Said.STARTED.value, Said.SEEN_RUNNING.value})
 _PRODUCERS: Final = frozenset({Said.SENT.value})
 _TELLING: Final = frozenset({CeleryState.SUCCESS, CeleryState.FAILURE})
