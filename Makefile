@@ -33,7 +33,7 @@ docs: $(DEV) ## Write the generated parts of the reference pages anew
 	@$(BIN)/python -m tools.reference
 
 faults: $(DEV) ## The long form of the tests that break things on purpose
-	@$(BIN)/python -m pytest tests/faults --fault-rounds=50 --timeout=3600 $(ARGS)
+	@$(BIN)/python -m pytest tests/faults tests/acceptance -m "faults or long" --fault-rounds=50 --timeout=3600 $(ARGS)
 
 compat: $(DEV) ## Watch applications and releases that are not ours, unchanged (they are installed into .venv-compat)
 	@$(BIN)/python -m pytest tests/compat --compat $(ARGS)
@@ -45,7 +45,7 @@ bench-observe: $(BENCH) ## Watching a Celery cluster, side by side with Flower (
 	@$(BIN)/python -m benchmarks.observe $(ARGS)
 
 clean: ## Remove what installing, testing and checking left behind (not the data under var/)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-compat build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf src/headway/console/static/vendor
 
 $(BIN)/python:

@@ -45,7 +45,7 @@ def proven(server: Server, registry: str, accepted: list[str]) -> None:
     examine(registry.replace("postgresql://", "postgresql+psycopg://"), server.effects, accepted=accepted).holds()
 
 
-@pytest.mark.parametrize("how", ["stop", "kill"])
+@pytest.mark.parametrize("how", [pytest.param("stop", marks=pytest.mark.long), "kill"])
 def test_stopped_and_started(
     serve: Callable[..., Server],
     own_postgres: PostgresServer,
@@ -207,6 +207,7 @@ def _several_leases(client: Client, ids: list[str]) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_burst_of_short_jobs_through_outages(
     serve: Callable[..., Server], own_postgres: PostgresServer, registry: str, fault_rounds: int
 ) -> None:

@@ -80,6 +80,7 @@ def test_on_postgres_another_takes_over_and_the_late_finish_is_refused_once(
 
 
 @pytest.mark.postgres
+@pytest.mark.long
 def test_on_postgres_a_superseded_attempt_that_still_runs_is_told_to_stop(
     serve: Callable[..., Server], postgres_url: str, tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_on_postgres_a_superseded_attempt_that_still_runs_is_told_to_stop(
 
 
 @pytest.mark.postgres
+@pytest.mark.long
 def test_two_servers_on_one_postgres_run_each_job_once(
     serve: Callable[..., Server], postgres_url: str, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_the_service_under_load(
     proof.holds()
 
 
+@pytest.mark.long
 def test_the_supervisor_takes_everything_with_it(serve: Callable[..., Server], tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     server = serve(options=("--workers", "3"))
@@ -115,6 +116,7 @@ def test_a_child_takes_one_attempt_with_it(serve: Callable[..., Server], tmp_pat
     server.stop()
 
 
+@pytest.mark.long
 def test_threads_that_take_the_service_down_are_tried_again_and_fail_as_lost_in_the_end(
     serve: Callable[..., Server],
 ) -> None:

@@ -90,6 +90,7 @@ class Observer:
             clock,
             strict=settings.strict,
             online=self._online,
+            sent_to=lambda: self.recorder.queues - {""},
             enable_events=settings.enable_events and not settings.strict,
         )
         self.reconciler = Reconciler(self.results, door, parser, clock, held=lambda: self.prober.held)

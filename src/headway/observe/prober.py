@@ -57,6 +57,7 @@ class Prober:
         clock: the observer's.
         strict: workers are not asked: a question is a message.
         online: names of the workers whose heartbeats are heard.
+        sent_to: queues that tasks were seen to be sent to.
         enable_events: tell workers to send events.
     """
 
@@ -69,6 +70,7 @@ class Prober:
         *,
         strict: bool,
         online: Callable[[], set[str]],
+        sent_to: Callable[[], set[str]],
         enable_events: bool,
     ) -> None:
         self._target = target
@@ -77,6 +79,7 @@ class Prober:
         self._clock = clock
         self._strict = strict
         self._online = online
+        self._sent_to = sent_to
         self._enable_events = enable_events
         self._inspector = Inspector(target, "inspect")
         self._broker = broker_view(target)
@@ -183,10 +186,11 @@ class Prober:
         evidence: list[Evidence] = []
         ids: dict[str, set[str]] = {}
         whole: set[str] | None = None
+        # In the direction in which tasks move: one that moves on meanwhile is seen where it arrives.
         for command, said in (
-            ("active", Said.SEEN_RUNNING),
-            ("reserved", Said.SEEN_WAITING),
             ("scheduled", Said.SEEN_WAITING),
+            ("reserved", Said.SEEN_WAITING),
+            ("active", Said.SEEN_RUNNING),
         ):
             answers = self._ask(command)
             # A worker that did not answer all three may hold what it was not heard to say.
@@ -219,7 +223,7 @@ class Prober:
 
     def _ask_depths(self) -> None:
         try:
-            self._queues |= self._broker.bound()
+            self._queues |= self._broker.bound() | self._sent_to()
             depths = self._broker.queues(sorted(self._queues))
             self.unacknowledged = self._broker.unacknowledged()
         except BrokerAway as error:
@@ -262,10 +266,6 @@ class Prober:
         if known is not None and known.sent_at is not None:
             return "exact", known.sent_at
         return "at least", history.head_since
-
-    def queue_used(self, name: str) -> None:
-        """A task was sent to this queue."""
-        self._queues.add(name)
 
 
 def _growth(depths: deque[tuple[int, int]], now: int) -> float | None:

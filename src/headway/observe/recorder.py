@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 
 from headway.model.errors import HeadwayError
-from headway.model.evidence import Evidence
+from headway.model.evidence import Evidence, Said
 from headway.model.observed import Gap, ObservedWorker
 from headway.observe.buffer import Buffer, Connected, Dropped, Item, Lost
 from headway.observe.listener import Listener
@@ -26,6 +26,7 @@ _FIRST_WAIT: Final = 0.25
 _GATHER_SECONDS: Final = 0.4
 _WATERMARK_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 0.5
+_MAX_QUEUES: Final = 1_000
 _REFUSALS: Final = 3
 
 
@@ -92,6 +93,7 @@ class Recorder:
         self._watermark = clock.monotonic()
         self.heard = Heard()
         self.workers: dict[str, WorkerTally] = {}
+        self.queues: set[str] = set()
         self.error = ""
         self._thread = threading.Thread(target=self._run, name="headway-recorder", daemon=True)
 
@@ -132,15 +134,15 @@ class Recorder:
         self._gap = self._door.begin(self._observer_id, self._facts())
         self._begun = True
 
-    def _persist(self, work: Callable[[], Any], *, poison: bool = False) -> bool:
+    def _persist(self, work: Callable[[], Any], *, patience: int | None = None) -> bool:
         """Do it until the database takes it; False when the observer is stopped before.
 
         Args:
             work: may be done again.
-            poison: whether what it stores may be at fault: False then too, once the database has refused it
-                repeatedly and took something else each time.
+            patience: where what it stores may be at fault: False then too, once the database has refused it so often,
+                takes something else, and then refuses it once more. None is for what cannot be at fault.
         """
-        refused = 0
+        refused, takes_other = 0, False
         while True:
             try:
                 work()
@@ -148,16 +150,17 @@ class Recorder:
                 if not self.error:
                     log.warning("observe.not_stored", code=error.code, error=error.message, then="kept and tried again")
                 self.error = error.message
+                refused += 1
             except Exception as error:
                 log.exception("observe.not_stored")
                 self.error = f"{type(error).__name__}: {error}"
+                refused += 1
             else:
                 self.error = ""
                 return True
-            # While the database is away nothing counts: its first answer would else condemn what it has not seen.
-            refused = refused + 1 if poison and self._takes_other() else 0
-            if self._stop.wait(_RETRY_SECONDS) or refused >= _REFUSALS:
+            if takes_other or self._stop.wait(_RETRY_SECONDS):
                 return False
+            takes_other = patience is not None and refused >= patience and self._takes_other()
 
     def _takes_other(self) -> bool:
         try:
@@ -210,14 +213,14 @@ class Recorder:
         if self._record(batch) and last_raw.tag:
             self._listener.stored_tag = last_raw.tag
 
-    def _record(self, batch: Batch) -> bool:
+    def _record(self, batch: Batch, patience: int = _REFUSALS) -> bool:
         def work() -> None:
             recorded = self._door.record(batch)
             self.heard.stored += recorded.new
             self.heard.duplicates += recorded.duplicates
 
         self._watermark = self._clock.monotonic()
-        if self._persist(work, poison=len(batch.evidence) + len(batch.workers) > 0):
+        if self._persist(work, patience=patience if batch.evidence or batch.workers else None):
             return True
         if self._stop.is_set():
             return False
@@ -237,7 +240,7 @@ class Recorder:
             replace(batch, evidence=(), workers=batch.workers[among:], watermark_at=None),
         )
         # Each of them, whatever became of the one before.
-        stored = [self._record(part) for part in parts if part.evidence or part.workers]
+        stored = [self._record(part, patience=1) for part in parts if part.evidence or part.workers]
         return all(stored)
 
     def _declare_refused(self, batch: Batch) -> None:
@@ -267,6 +270,8 @@ class Recorder:
                 self.heard.other += 1
             elif isinstance(found, Evidence):
                 evidence.append(found)
+                if found.said is Said.SENT and len(self.queues) < _MAX_QUEUES:
+                    self.queues.add(found.facts.get("queue") or "")
                 tally = self.workers.get(found.worker)
                 if tally is not None:
                     tally.task_events += 1

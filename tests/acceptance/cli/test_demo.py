@@ -49,7 +49,7 @@ def test_without_the_extra_a_small_task_and_what_to_install(folder: Folder) -> N
     assert re.search(r"^Job  http\S+/view$", said, re.MULTILINE)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.long)])
 def test_the_server_it_started_ends_with_it(folder: Folder, number: signal.Signals) -> None:
     """However the demo ends: the check for left processes of every test is the proof."""
     with folder.start("demo", "--size", "1000000") as running:

@@ -54,7 +54,7 @@ def _kill_children(server: PbpkServer) -> list[psutil.Process]:
     return workers
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_the_result_does_not_depend_on_the_workers(server: PbpkServer, expected: dict[str, Any], workers: int) -> None:
     job_id = server.submit(TASK, **PEOPLE, workers=workers)
     assert without_ids(server.result(job_id)) == expected
@@ -110,6 +110,7 @@ def test_kill_9_of_everything_in_the_middle(tmp_path: Path, expected: dict[str, 
         assert second.job(job_id)["attempts"] == 2
 
 
+@pytest.mark.long
 def test_a_recovered_run_is_the_same_run_though_the_model_was_edited(
     server: PbpkServer, expected: dict[str, Any]
 ) -> None:
