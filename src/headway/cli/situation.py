@@ -174,4 +174,6 @@ def _sources(report: dict[str, Any]) -> list[list[Piece]]:
         says = f": {one['says']}" if one["says"] else ""
         mark, colour = ("✓", "green") if good else ("✗", "red") if one["ok"] is False else ("?", "yellow")
         found.append([(f"  {mark} ", colour), (one["name"].ljust(8), ""), (f"{words}{says}", "bright_black")])
+        for eye in one["facts"].get("blind", ()):
+            found.append([(f"      {eye['turn_on']} would show {eye['shows']}", "bright_black")])
     return found

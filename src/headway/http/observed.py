@@ -77,7 +77,7 @@ async def tasks(
     only_query(request, *_FILTERS)
     for name, value in (("task", task), ("queue", queue), ("worker", worker), ("root", root), ("text", text)):
         if value is not None and "\x00" in value:
-            raise InvalidRequest(f"{name}: expected no NUL character.")
+            raise InvalidRequest(f"{name}: expected no NUL character.", hint="Leave the character out.")
     query = ListTasks(
         states=states_of(state or [], observed=True),
         name=task,

@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 
 from headway.model.errors import BrokerAway, HeadwayError
+from headway.model.evidence import Said
 from headway.model.observed import Gap, ObservedWorker
 from headway.observe.asking import Inspector
 from headway.observe.brokers import broker_view
@@ -35,6 +36,15 @@ _STOP_SECONDS: Final = 5.0
 _EVENTS_HINT: Final = (
     "start workers with -E, set worker_send_task_events=True, or run `headway observe` with --enable-events"
 )
+
+
+_EYES: Final = {
+    "worker_send_task_events": "tasks while they run, their times and errors (or start workers with -E)",
+    "task_send_sent_event": "when a task was sent, and the exact age of a queue",
+    "task_track_started": "whether a task that was found afterwards had started",
+    "result_extended": "name, arguments and tries of a task that was found afterwards",
+}
+_OF_CONF: Final = frozenset(("task_send_sent_event", "task_track_started", "result_extended"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +216,24 @@ class Observer:
             complete=connected and not silent and not error and self.listener.heard_at is not None,
             ok=connected and not error,
             says=says,
-            facts={**facts, "workers_without_events": silent},
+            facts={**facts, "workers_without_events": silent, "blind": self._blind(silent)},
         )
+
+    def _blind(self, silent: Sequence[str]) -> list[dict[str, str]]:
+        """Settings that keep the observer from seeing more, each with what it would show."""
+        if self._target.own_app:
+            conf: Any = self._target.app.conf
+            off = [name for name in _EYES if name in _OF_CONF and not conf.get(name)]
+        else:
+            # Nothing is known of the configuration but what it leads to.
+            off = []
+            if Said.RECEIVED in self.recorder.said and Said.SENT not in self.recorder.said:
+                off.append("task_send_sent_event")
+            if self.reconciler.unnamed:
+                off.append("result_extended")
+        if silent:
+            off.insert(0, "worker_send_task_events")
+        return [{"setting": name, "turn_on": f"{name} = True", "shows": _EYES[name]} for name in off]
 
     def _workers_source(self) -> Source:
         prober = self.prober

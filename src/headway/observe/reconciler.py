@@ -69,6 +69,7 @@ class Reconciler:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self.progress = Progress()
+        self.unnamed = 0
         self._thread = threading.Thread(target=self._run, name="headway-reconciler", daemon=True)
 
     def start(self) -> None:
@@ -161,9 +162,11 @@ class Reconciler:
         evidence: list[Evidence] = []
         for meta in self._results.read(ids):
             try:
-                evidence.append(self._parser.result(meta))
+                one = self._parser.result(meta)
             except Malformed:
                 continue
+            evidence.append(one)
+            self.unnamed += one.facts.get("name") is None
         if not evidence:
             return 0
         return self._door.record(Batch(evidence, self._clock.now())).new

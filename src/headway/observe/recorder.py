@@ -94,6 +94,7 @@ class Recorder:
         self.heard = Heard()
         self.workers: dict[str, WorkerTally] = {}
         self.queues: set[str] = set()
+        self.said: set[Said] = set()
         self.error = ""
         self._thread = threading.Thread(target=self._run, name="headway-recorder", daemon=True)
 
@@ -270,6 +271,7 @@ class Recorder:
                 self.heard.other += 1
             elif isinstance(found, Evidence):
                 evidence.append(found)
+                self.said.add(found.said)
                 if found.said is Said.SENT and len(self.queues) < _MAX_QUEUES:
                     self.queues.add(found.facts.get("queue") or "")
                 tally = self.workers.get(found.worker)
