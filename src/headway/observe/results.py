@@ -15,7 +15,7 @@ from headway.model.errors import BrokerAway
 from headway.observe.target import Target
 
 # Small steps: no command may hold the server, which is often the broker too, for a millisecond.
-_SCAN_COUNT: Final = 200
+_SCAN_COUNT: Final = 100
 _READ_AT_ONCE: Final = 50
 _WHOLE_BYTES: Final = 64 << 10
 _HEAD_BYTES: Final = 64
