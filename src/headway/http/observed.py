@@ -148,7 +148,7 @@ async def _sitrep(request: Request, call: Call) -> Response:
 
 @router.get("/sitrep", response_model=SitrepOut, responses=problems_of())
 async def sitrep(request: Request, call: Call) -> Response:
-    """The situation: what is so, how old each figure is, and what wants attention. Always answers within a second."""
+    """The situation: what is so, how old each figure is, and what wants attention. It waits for nobody outside longer than a second."""
     return await _sitrep(request, call)
 
 

@@ -199,6 +199,9 @@ class TaskNotFound(HeadwayError):
 
     code = "task_not_found"
     kind = ErrorKind.NOT_FOUND
+    default_hint = (
+        "Look for it with `headway tasks --text ID`; what nobody watched and no result backend kept is not known."
+    )
 
 
 class CanvasNotSupported(HeadwayError):

@@ -334,8 +334,9 @@ def _key(mark: Mark, marks: list[Mark]) -> tuple[int, int, int]:
     """What decides among sayings: the greatest."""
     meaning = MEANINGS[mark[0]]  # type: ignore[index]
     if meaning.ends:
-        # Of two alike the first: a duplicate delivery ends again, and changes nothing that was recorded.
-        return ENDED + meaning.rank, 1 if mark.at else 0, -mark.at
+        # Of two alike the one of a worker, with a time; then the first: a duplicate delivery ends again, and changes
+        # nothing that was recorded.
+        return ENDED + meaning.rank, (2 if mark.worker else 0) + (1 if mark.at else 0), -mark.at
     return min(_run_of(mark, marks), _MAX_RUN) * 10 + meaning.rank, 1, mark.at
 
 
@@ -366,6 +367,10 @@ def _run_of(mark: Mark, marks: list[Mark]) -> int:
 def _times(task: ObservedTask, decisive: Mark | None) -> None:
     """The times of the run that decides, each by the clock of the one who did it."""
     worker = decisive.worker if decisive is not None else ""
+    if not worker:
+        # The result backend does not say who did it: then whoever else said most of it.
+        others = [mark for mark in task.trail if mark.worker and mark.said not in _PRODUCERS]
+        worker = max(others, key=lambda mark: _key(mark, task.trail)).worker if others else ""
     starts: list[int] = []
     received: list[int] = []
     for mark in task.trail:

@@ -81,6 +81,10 @@ class Inspector:
         except Exception as error:
             self.drop()
             raise BrokerAway(f"the workers could not be asked: {error}") from error
+        finally:
+            # kombu keeps answers that came too late, in case somebody asks for them: nobody does.
+            unclaimed: Any = vars(self._mailbox)["unclaimed"]
+            unclaimed.clear()
         answers: dict[str, Any] = {}
         for reply in replies or ():
             if isinstance(reply, dict):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from amqp.exceptions import NotFound
+from amqp.exceptions import ChannelError
 from kombu import Connection
 
 from headway.model.errors import BrokerAway
@@ -168,7 +168,8 @@ class AmqpView:
 def _depth(channel: Any, name: str) -> QueueDepth:
     try:
         answer = channel.queue_declare(queue=name, passive=True)
-    except NotFound:
+    except ChannelError:
+        # Not there, another's alone, or not ours to look at: the others can be looked at all the same.
         return QueueDepth(name, None)
     return QueueDepth(name, int(answer.message_count), int(answer.consumer_count))
 

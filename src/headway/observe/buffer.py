@@ -64,7 +64,7 @@ class Buffer:
         with self._filled:
             for message in messages:
                 size = len(message.body) + _OVERHEAD
-                if self._bytes + size > self._max_bytes or len(self._items) >= self._max_messages:
+                if self._is_full(size):
                     if self._dropping is None:
                         self._dropping = [at, at, 0]
                     self._dropping[1] = at
@@ -74,6 +74,12 @@ class Buffer:
                 self._items.append((message, at))
                 self._bytes += size
             self._filled.notify()
+
+    def _is_full(self, more: int) -> bool:
+        if self._dropping is not None:
+            # Once it was full, not before half of it is free: one loss is one gap, not one for each look.
+            return self._bytes > self._max_bytes // 2 or len(self._items) > self._max_messages // 2
+        return self._bytes + more > self._max_bytes or len(self._items) >= self._max_messages
 
     def note(self, what: Connected | Lost) -> None:
         """Add what happened to the connection; there is always room for it."""

@@ -9,14 +9,14 @@ import structlog
 
 from headway.model.errors import BrokerAway
 from headway.observe.buffer import Buffer, Connected, Lost
-from headway.observe.sources import EventSource
+from headway.observe.sources import AT_ONCE, EventSource
 from headway.ports.clock import Clock
 
 log = structlog.get_logger("headway.observe")
 _POLL_SECONDS: Final = 0.25
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0)
-SILENCE_SECONDS: Final = 20.0
-"""Where events came and none has come for so long, the connection is made anew: a cut cable says nothing."""
+SILENCE_SECONDS: Final = 10.0
+"""After so long without a message the connection is asked whether it still is one."""
 
 
 class Listener:
@@ -31,6 +31,8 @@ class Listener:
         connected: whether it hears now.
         why: what the broker said when it could not be reached; empty while it can.
         heard_at: when the last message came, UTC microseconds.
+        good_at: until when the connection is known to have worked.
+        caught_up: whether the broker had no more when it was last read.
         stored_tag: up to where messages are safe; set by whoever stores them.
     """
 
@@ -40,11 +42,12 @@ class Listener:
         self._clock = clock
         self._stop = threading.Event()
         self._told = 0
-        self._silent = False
         self.connected = False
         self.why = ""
         self.heard_at: int | None = None
         self.stored_tag = 0
+        self.caught_up = False
+        self.good_at = 0
         self._thread = threading.Thread(target=self._run, name="headway-events", daemon=True)
 
     def start(self) -> None:
@@ -82,34 +85,37 @@ class Listener:
 
     def _listen(self, kept: bool) -> None:
         now = self._clock.now()
-        self._told = self.stored_tag = 0
         self._buffer.note(Connected(now, kept))
         self.connected, self.why = True, ""
         log.info("observe.listening", kept=kept)
-        good, quiet_since = now, self._clock.monotonic()
+        self.good_at, quiet_since = now, self._clock.monotonic()
         try:
             while not self._stop.is_set():
                 messages = self._source.poll(_POLL_SECONDS)
                 now = self._clock.now()
+                self.caught_up = len(messages) < AT_ONCE
                 if messages:
                     self._buffer.put(messages, now)
-                    self.heard_at, good, self._silent = now, now, False
+                    self.heard_at = now
+                    if len(messages) < AT_ONCE:
+                        # Read to its end. What has waited while nobody read may be followed by nothing: then the
+                        # broker has dropped what came after it.
+                        self.good_at = now
                     quiet_since = self._clock.monotonic()
-                elif self.heard_at is None:
-                    good = now
-                elif not self._silent and self._clock.monotonic() - quiet_since > SILENCE_SECONDS:
-                    self._silent = True
-                    raise BrokerAway(f"nothing was heard for {SILENCE_SECONDS:g} s")
+                elif self._clock.monotonic() - quiet_since > SILENCE_SECONDS:
+                    # A cut cable says nothing, and neither do workers that have nothing to do.
+                    self._source.check()
+                    self.good_at, quiet_since = now, self._clock.monotonic()
                 self._acknowledge()
         except BrokerAway as error:
             self.connected, self.why = False, error.message
             log.warning("observe.events_lost", error=error.message)
-            self._buffer.note(Lost(good, error.message))
+            self._buffer.note(Lost(self.good_at, error.message))
         except Exception as error:
             # A fault of ours must not be the end of all listening: it is a gap, and the connection is made anew.
             log.exception("observe.events_lost")
             self.connected, self.why = False, f"{type(error).__name__}: {error}"
-            self._buffer.note(Lost(good, self.why))
+            self._buffer.note(Lost(self.good_at, self.why))
             self._stop.wait(_PAUSES[-1])
         finally:
             self.connected = False

@@ -6,7 +6,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ import structlog
 
 from headway.model.errors import BrokerAway, HeadwayError
 from headway.model.evidence import Said
-from headway.model.observed import Gap, ObservedWorker
+from headway.model.observed import GONE_SECONDS, Gap, ObservedWorker
 from headway.observe.asking import Inspector
 from headway.observe.brokers import broker_view
 from headway.observe.buffer import Buffer
@@ -32,6 +31,7 @@ from headway.ports.observations import ObservationDoor
 
 log = structlog.get_logger("headway.observe")
 _FRESH_SECONDS: Final = 1.0
+_LOOK_UPS: Final = 8
 _STOP_SECONDS: Final = 5.0
 _EVENTS_HINT: Final = (
     "start workers with -E, set worker_send_task_events=True, or run `headway observe` with --enable-events"
@@ -101,9 +101,12 @@ class Observer:
             strict=settings.strict,
             online=self._online,
             sent_to=lambda: self.recorder.queues - {""},
+            mute=self._mute,
             enable_events=settings.enable_events and not settings.strict,
         )
-        self.reconciler = Reconciler(self.results, door, parser, clock, held=lambda: self.prober.held)
+        self.reconciler = Reconciler(
+            self.results, door, parser, clock, held=lambda: self.prober.held, settled=self._settled
+        )
         conf: Any = target.app.conf
         self.recorder = Recorder(
             door,
@@ -116,7 +119,7 @@ class Observer:
             facts=self._facts,
             observer_id=settings.observer_id,
         )
-        self._looking = ThreadPoolExecutor(2, "headway-look-up")
+        self._looking = threading.BoundedSemaphore(_LOOK_UPS)
         self._live = LiveAsker(target, clock, strict=settings.strict)
 
     def start(self) -> None:
@@ -140,7 +143,17 @@ class Observer:
             self.listener.close()
         self.prober.stop(timeout=_STOP_SECONDS)
         self._live.stop(timeout=_STOP_SECONDS)
-        self._looking.shutdown(wait=False, cancel_futures=True)
+
+    def _mute(self) -> set[str]:
+        """Workers that were heard of lately, work, and send no events of it."""
+        before = self._clock.now() - int(GONE_SECONDS * 1_000_000)
+        # A copy: the recorder adds to it meanwhile.
+        tallies = self.recorder.workers.copy()
+        return {node for node, one in tallies.items() if one.seen_at >= before and _sends_none(one)}
+
+    def _settled(self) -> int:
+        """Until when all that was heard is stored; 0 while messages still wait, here or at the broker."""
+        return self.recorder.drained_at if self.listener.caught_up else 0
 
     def _gap_closed(self, gap: Gap | None) -> None:
         self.reconciler.gap_closed(gap)
@@ -172,11 +185,24 @@ class Observer:
         """See ``ClusterView.look_up``."""
         if not self.results.readable:
             return False
-        try:
-            return bool(self._looking.submit(self.reconciler.look_up, task_id).result(timeout))
-        except (TimeoutError, HeadwayError, RuntimeError):
-            # Too slow, away, or stopping: then it is not known here.
+        if not self._looking.acquire(blocking=False):
+            # Those before this one still wait for a backend that does not answer.
             return False
+        found: list[bool] = []
+
+        def look() -> None:
+            try:
+                found.append(self.reconciler.look_up(task_id))
+            except HeadwayError as error:
+                log.debug("observe.look_up", code=error.code, error=error.message)
+            finally:
+                self._looking.release()
+
+        # A thread that nobody waits for longer, at the end of the process neither.
+        thread = threading.Thread(target=look, name="headway-look-up", daemon=True)
+        thread.start()
+        thread.join(timeout)
+        return any(found)
 
     def beat_schedule(self) -> dict[str, Any]:
         """See ``ClusterView.beat_schedule``."""
@@ -202,7 +228,7 @@ class Observer:
         if not self._hears:
             says = "--strict on RabbitMQ: events need a queue of their own, which is not made"
             return Source("events", None, complete=False, ok=None, says=says, facts=facts)
-        silent = sorted(node for node, one in self.recorder.workers.items() if _sends_none(one))
+        silent = sorted(self._mute())
         error = self.recorder.error if self.recorder.alive else self.recorder.error or "nothing is stored any more"
         says = self.listener.why or error
         if not says and silent:

@@ -26,6 +26,7 @@ HELD_EVERY: Final = 10.0
 STATS_EVERY: Final = 30.0
 REGISTERED_EVERY: Final = 300.0
 DEPTHS_EVERY: Final = 5.0
+_TELL_EVERY: Final = 5.0
 _COMMANDS_PER_SECOND: Final = 8.0
 _ANSWER_SECONDS: Final = 1.5
 _GROWTH_SECONDS: Final = 60.0
@@ -58,6 +59,7 @@ class Prober:
         strict: workers are not asked: a question is a message.
         online: names of the workers whose heartbeats are heard.
         sent_to: queues that tasks were seen to be sent to.
+        mute: workers that work and send no events of it.
         enable_events: tell workers to send events.
     """
 
@@ -71,6 +73,7 @@ class Prober:
         strict: bool,
         online: Callable[[], set[str]],
         sent_to: Callable[[], set[str]],
+        mute: Callable[[], set[str]],
         enable_events: bool,
     ) -> None:
         self._target = target
@@ -80,6 +83,7 @@ class Prober:
         self._strict = strict
         self._online = online
         self._sent_to = sent_to
+        self._mute = mute
         self._enable_events = enable_events
         self._inspector = Inspector(target, "inspect")
         self._broker = broker_view(target)
@@ -213,8 +217,11 @@ class Prober:
         self.held.update({node: Held(asked_at, frozenset(ids[node])) for node in whole or ()})
 
     def _tell_to_send(self) -> None:
-        new = (self._online() | self.answered) - self._told
-        if new:
+        there = self._online() | self.answered
+        # Also those that were told and are silent: a worker that was started again forgot it.
+        new = (there - self._told) | (there & self._mute())
+        if new and self._clock.monotonic() >= self._due.get("told", 0.0):
+            self._due["told"] = self._clock.monotonic() + _TELL_EVERY
             self._inspector.tell("enable_events")
             self._told |= new
             log.info("observe.events_enabled", workers=sorted(new))

@@ -25,6 +25,8 @@ _LOOK_EVERY: Final = 15.0
 # A task that was heard of so lately is on its way.
 _QUIET_SECONDS: Final = 15.0
 _RETRY_SECONDS: Final = 2.0
+_QUIET_AT_ONCE: Final = 200
+_FAULTS: Final = 3
 _PAUSE_SECONDS: Final = 0.002
 
 
@@ -49,6 +51,7 @@ class Reconciler:
         parser: makes evidence of entries.
         clock: the observer's.
         held: what each worker said it holds.
+        settled: until when all that was heard is stored.
     """
 
     def __init__(
@@ -59,12 +62,16 @@ class Reconciler:
         clock: Clock,
         *,
         held: Callable[[], Mapping[str, Held]],
+        settled: Callable[[], int],
     ) -> None:
         self._results = results
         self._door = door
         self._parser = parser
         self._clock = clock
         self._held = held
+        self._settled = settled
+        self._turn: tuple[int, str] = (-1, "")
+        self._faults = 0
         self._gaps: deque[Gap | None] = deque()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -96,8 +103,11 @@ class Reconciler:
             self._wake.wait(_LOOK_EVERY)
             self._wake.clear()
             while self._gaps and not self._stop.is_set():
-                if self._tried(lambda: self._narrow(self._gaps[0])):
-                    self._gaps.popleft()
+                # One walk for all of them.
+                waiting = len(self._gaps)
+                if self._tried(self._narrow):
+                    for _ in range(waiting):
+                        self._gaps.popleft()
             if not self._stop.is_set():
                 self._tried(self._look_after_the_quiet)
 
@@ -109,24 +119,26 @@ class Reconciler:
             log.info("observe.reconcile_waits", code=error.code, error=error.message)
             self._stop.wait(_RETRY_SECONDS)
             return False
-        except Exception:
+        except Exception as error:
             log.exception("observe.reconcile")
-            self.progress.running = False
-            return True
+            self.progress.error, self.progress.running = f"{type(error).__name__}: {error}", False
+            self._faults += 1
+            # Once more, and then it is given up until the next gap: what is not looked through stays declared.
+            return self._faults % _FAULTS == 0
+        self.progress.error = ""
         return True
 
-    def _narrow(self, gap: Gap | None) -> None:
-        """All that the result backend still knows."""
-        found = 0
+    def _narrow(self) -> None:
+        """All that the result backend still knows, for every gap that has closed by now."""
+        found, until = 0, self._clock.now()
         if self._results.readable:
             found += self._look_up_live()
         if self._results.listable:
             found += self._walk()
         if self._stop.is_set():
             return
-        if gap is not None:
-            self._door.reconciled(gap, found)
-            log.info("observe.gap_reconciled", gap=gap.id, recovered=found)
+        self._door.reconciled(until, found)
+        log.info("observe.looked_through", recovered=found)
 
     def _walk(self) -> int:
         progress = self.progress = Progress(running=True, keys=self._results.size())
@@ -173,19 +185,24 @@ class Reconciler:
 
     def _look_after_the_quiet(self) -> None:
         """Tasks that were last heard of a while ago: the result backend may know their end; else their worker."""
-        after, now = (-1, ""), self._clock.now()
-        held = dict(self._held())
-        while not self._stop.is_set():
-            tasks = self._door.live(after, _LIVE_AT_ONCE)
+        now, settled = self._clock.now(), self._settled()
+        held = {node: one for node, one in self._held().items() if one.asked_at <= settled}
+        quiet: list[ObservedTask] = []
+        # In turns, some at a time: tasks that wait for hours or whose end nobody will ever tell are many.
+        while len(quiet) < _QUIET_AT_ONCE and not self._stop.is_set():
+            tasks = self._door.live(self._turn, _LIVE_AT_ONCE)
             if not tasks:
-                return
-            after = (tasks[-1].seen_first_at, tasks[-1].id)
-            quiet = [one for one in tasks if now - one.seen_at > _QUIET_SECONDS * 1_000_000 and one.rank > 0]
-            if not quiet:
-                continue
-            if self._results.readable:
-                self._store([one.id for one in quiet])
-            self._miss([one for one in quiet if _is_missed(one, held)])
+                self._turn = (-1, "")
+                break
+            for one in tasks:
+                self._turn = (one.seen_first_at, one.id)
+                if now - one.seen_at > _QUIET_SECONDS * 1_000_000 and one.rank > 0:
+                    quiet.append(one)
+                    if len(quiet) == _QUIET_AT_ONCE:
+                        break
+        if quiet and self._results.readable:
+            self._store([one.id for one in quiet])
+        self._miss([one for one in quiet if _is_missed(one, held)])
 
     def _miss(self, tasks: list[ObservedTask]) -> None:
         ids = [task.id for task in tasks]
@@ -194,7 +211,8 @@ class Reconciler:
         still = [one for one in self._door.known(ids).values() if not one.ended and one.gap is None]
         if still:
             began = min(one.seen_at for one in still)
-            gap = self._door.missed([one.id for one in still], began, self._clock.now())
+            until = max(one.seen_at for one in still)
+            gap = self._door.missed([one.id for one in still], began, until, self._clock.now())
             log.warning("observe.ends_missed", gap=gap.id, tasks=len(still))
 
 

@@ -15,7 +15,7 @@ from headway.model.observed import Gap, ObservedWorker
 from headway.observe.buffer import Buffer, Connected, Dropped, Item, Lost
 from headway.observe.listener import Listener
 from headway.observe.parse import Malformed, Parser, events_of
-from headway.observe.sources import Raw, decode
+from headway.observe.sources import RETAIN_SECONDS, Raw, decode
 from headway.ports.clock import Clock
 from headway.ports.observations import Batch, ObservationDoor
 
@@ -26,6 +26,9 @@ _FIRST_WAIT: Final = 0.25
 _GATHER_SECONDS: Final = 0.4
 _WATERMARK_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 0.5
+# What the listener may have in its hands at a moment.
+_IN_HAND_MICROSECONDS: Final = 1_000_000
+_MAX_WORKERS: Final = 10_000
 _MAX_QUEUES: Final = 1_000
 _REFUSALS: Final = 3
 
@@ -49,6 +52,7 @@ class WorkerTally:
     first_processed: int | None = None
     processed: int = 0
     task_events: int = 0
+    seen_at: int = 0
 
 
 class Recorder:
@@ -89,11 +93,13 @@ class Recorder:
         self._observer_id = observer_id
         self._stop = threading.Event()
         self._begun = False
+        self._gave_up = False
         self._gap: Gap | None = None
         self._watermark = clock.monotonic()
         self.heard = Heard()
         self.workers: dict[str, WorkerTally] = {}
         self.queues: set[str] = set()
+        self.drained_at = 0
         self.said: set[Said] = set()
         self.error = ""
         self._thread = threading.Thread(target=self._run, name="headway-recorder", daemon=True)
@@ -107,7 +113,7 @@ class Recorder:
         self._stop.set()
         self._buffer.wake()
         self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return not self._thread.is_alive() and not self._gave_up
 
     @property
     def alive(self) -> bool:
@@ -122,12 +128,20 @@ class Recorder:
             if items and not ending and len(items) < _MESSAGES and not self._buffer.waiting:
                 self._stop.wait(_GATHER_SECONDS)
                 items += self._buffer.take(_MESSAGES - len(items), 0)
+            if not items and not self._buffer.waiting:
+                self.drained_at = self._clock.now() - _IN_HAND_MICROSECONDS
             if items:
                 self._store(items)
+                if self._gave_up:
+                    # Nothing may be stored over a hole: what comes after it would be acknowledged with it.
+                    log.warning("observe.end_not_stored", error=self.error)
+                    return
             elif ending:
                 break
             elif self._clock.monotonic() - self._watermark > _WATERMARK_SECONDS and self._listener.connected:
-                self._record(Batch(seen_at=self._clock.now(), watermark_at=self._clock.now(), facts=self._told()))
+                # Not now: the connection may have been cut since it was last known to work.
+                good = self._listener.good_at
+                self._record(Batch(seen_at=good, watermark_at=good, facts=self._told()))
         if self._begun and not self._persist(self._door.end):
             log.warning("observe.end_not_stored")
 
@@ -159,7 +173,10 @@ class Recorder:
             else:
                 self.error = ""
                 return True
-            if takes_other or self._stop.wait(_RETRY_SECONDS):
+            if takes_other:
+                return False
+            if self._stop.wait(_RETRY_SECONDS):
+                self._gave_up = True
                 return False
             takes_other = patience is not None and refused >= patience and self._takes_other()
 
@@ -178,7 +195,8 @@ class Recorder:
                 continue
             self._store_events(batch)
             batch = []
-            self._happened(item)
+            if not self._gave_up:
+                self._happened(item)
         self._store_events(batch)
 
     def _happened(self, item: Connected | Lost | Dropped) -> None:
@@ -192,7 +210,8 @@ class Recorder:
             gap, self._gap = self._gap, None
             if gap is None:
                 self._on_gap(None)
-            elif item.kept:
+            elif item.kept and item.at - gap.began_at < RETAIN_SECONDS * 1_000_000:
+                # A queue that is there after longer than it is kept was made anew by somebody who was killed then.
                 self._persist(lambda: self._door.kept(gap, item.at))
                 self._on_gap(None)
             else:
@@ -203,7 +222,7 @@ class Recorder:
         self._on_gap(self._door.close_gap(gap, at))
 
     def _store_events(self, messages: list[tuple[Raw, int]]) -> None:
-        if not messages:
+        if not messages or self._gave_up:
             return
         evidence: list[Evidence] = []
         workers: list[ObservedWorker] = []
@@ -281,7 +300,11 @@ class Recorder:
                 workers.append(self._beat(found))
 
     def _beat(self, worker: ObservedWorker) -> ObservedWorker:
+        if len(self.workers) >= _MAX_WORKERS and worker.hostname not in self.workers:
+            # Whoever can publish can call itself as it likes: the one that was heard of longest ago goes.
+            del self.workers[min(self.workers, key=lambda node: self.workers[node].seen_at)]
         tally = self.workers.setdefault(worker.hostname, WorkerTally())
+        tally.seen_at = worker.seen_at
         processed = worker.facts.get("processed")
         if processed is not None:
             if tally.first_processed is None or processed < tally.processed:

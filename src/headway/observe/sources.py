@@ -16,10 +16,14 @@ from kombu.serialization import loads
 from headway.model.errors import BrokerAway
 from headway.observe.target import Target, keep_hands_off
 
-_AT_ONCE: Final = 500
+AT_ONCE: Final = 500
+"""So many messages of one look mean that more may wait."""
 _GATHER_SECONDS: Final = 0.02
 _PREFETCH: Final = 5_000
-_RETAIN_SECONDS: Final = 300
+_CHECK_SECONDS: Final = 5.0
+RETAIN_SECONDS: Final = 300
+"""So long RabbitMQ keeps what is published for an observer that went without a word."""
+_EPOCH_BITS: Final = 40
 _RETAIN_MESSAGES: Final = 500_000
 
 
@@ -66,8 +70,12 @@ class EventSource(Protocol):
         """What has come, waiting so long at most. Raises ``BrokerAway`` when the connection is lost."""
         ...
 
+    def check(self) -> None:
+        """Return if the connection works. Raises ``BrokerAway`` when it does not, or does not answer in time."""
+        ...
+
     def stored(self, tag: int) -> None:
-        """Everything up to this tag is safe; called by the thread that polls."""
+        """Everything up to this tag is safe; called by the thread that polls. Tags of a lost connection mean nothing."""
         ...
 
     def close(self, *, for_good: bool) -> None:
@@ -82,10 +90,12 @@ class RedisEvents:
         self._target = target
         self._connection: Connection | None = None
         self._subscription: Any = None
+        self._early: list[Raw] = []
 
     def connect(self) -> bool:
         """See ``EventSource.connect``."""
         self.close(for_good=False)
+        self._early = []
         self._connection = self._target.connection()
         try:
             channel: Any = self._connection.default_channel
@@ -95,6 +105,9 @@ class RedisEvents:
             self._subscription = subscription
             topic = f"{channel.keyprefix_fanout}{self._target.app.conf.event_exchange}"
             subscription.psubscribe(f"{topic}/*", topic)
+            # Where the application wants retries, redis-py would subscribe anew by itself, and what was missed between
+            # would be a gap that nobody knows of.
+            subscription.connection.retry.update_retries(0)
             for _ in range(2):
                 if subscription.get_message(timeout=5.0) is None:
                     raise BrokerAway("the broker did not confirm the subscription to events")
@@ -106,10 +119,10 @@ class RedisEvents:
 
     def poll(self, seconds: float) -> list[Raw]:
         """See ``EventSource.poll``."""
-        found: list[Raw] = []
-        wait = seconds
+        found, self._early = self._early, []
+        wait = 0.0 if found else seconds
         try:
-            while len(found) < _AT_ONCE:
+            while len(found) < AT_ONCE:
                 # Not get_message(): taking its answer apart costs as much as reading it.
                 message = self._subscription.parse_response(block=False, timeout=wait)
                 if message is None:
@@ -123,6 +136,21 @@ class RedisEvents:
         except Exception as error:
             raise BrokerAway(f"the subscription to events was lost: {error}") from error
         return found
+
+    def check(self) -> None:
+        """See ``EventSource.check``."""
+        try:
+            self._subscription.ping()
+            ends = time.monotonic() + _CHECK_SECONDS
+            while (left := ends - time.monotonic()) > 0:
+                message = self._subscription.parse_response(block=False, timeout=left)
+                if message is not None and message[0] == b"pong":
+                    return
+                if message is not None and message[0] == b"pmessage":
+                    self._early.append(_of_envelope(message[3]))
+        except Exception as error:
+            raise BrokerAway(f"the subscription to events was lost: {error}") from error
+        raise BrokerAway(f"the subscription to events did not answer within {_CHECK_SECONDS:g} s")
 
     def stored(self, tag: int) -> None:
         """See ``EventSource.stored``: Redis keeps nothing that could be let go."""
@@ -166,6 +194,8 @@ class AmqpEvents:
         self._channel: Any = None
         self._queue: Any = None
         self._found: list[Raw] = []
+        self._epoch = 0
+        self._unproven = False
 
     @property
     def queue_name(self) -> str:
@@ -176,10 +206,14 @@ class AmqpEvents:
         """See ``EventSource.connect``."""
         self.close(for_good=False)
         self._found = []
+        # Tags begin anew with each channel: what was read from the one before must not be told to this one.
+        self._epoch += 1
         try:
             connection = self._connection = self._target.connection()
             connection.connect()
-            kept = self._kept(connection)
+            # A queue that we have just made ourselves, before something else failed, has kept nothing.
+            kept = self._kept(connection) and not self._unproven
+            self._unproven = not kept
             exchange = get_exchange(connection, name=self._target.app.conf.event_exchange)
             self._channel = connection.channel()
             self._queue = Queue(
@@ -188,7 +222,7 @@ class AmqpEvents:
                 routing_key="#",
                 durable=False,
                 auto_delete=False,
-                expires=_RETAIN_SECONDS,
+                expires=RETAIN_SECONDS,
                 max_length=_RETAIN_MESSAGES,
             )
             self._channel.basic_qos(0, _PREFETCH, False)
@@ -196,6 +230,7 @@ class AmqpEvents:
             consumer.consume()
         except Exception as error:
             raise BrokerAway(f"events cannot be heard: {error}") from error
+        self._unproven = False
         return kept
 
     def _kept(self, connection: Connection) -> bool:
@@ -213,7 +248,12 @@ class AmqpEvents:
 
     def _take(self, message: Any) -> None:
         self._found.append(
-            Raw(message.body, str(message.content_type), str(message.content_encoding or "utf-8"), message.delivery_tag)
+            Raw(
+                message.body,
+                str(message.content_type),
+                str(message.content_encoding or "utf-8"),
+                (self._epoch << _EPOCH_BITS) | message.delivery_tag,
+            )
         )
 
     def poll(self, seconds: float) -> list[Raw]:
@@ -221,7 +261,7 @@ class AmqpEvents:
         assert self._connection is not None
         wait = seconds
         try:
-            while len(self._found) < _AT_ONCE:
+            while len(self._found) < AT_ONCE:
                 try:
                     self._connection.drain_events(timeout=wait)
                 except TimeoutError:
@@ -235,11 +275,25 @@ class AmqpEvents:
         found, self._found = self._found, []
         return found
 
+    def check(self) -> None:
+        """See ``EventSource.check``."""
+        assert self._connection is not None
+        try:
+            socket: Any = self._connection.connection.transport.sock
+            socket.settimeout(_CHECK_SECONDS)
+            try:
+                self._channel.queue_declare(queue=self.queue_name, passive=True)
+            finally:
+                socket.settimeout(None)
+        except Exception as error:
+            raise BrokerAway(f"the queue of events was lost: {error}") from error
+
     def stored(self, tag: int) -> None:
         """See ``EventSource.stored``."""
-        if tag and self._channel is not None:
+        epoch, delivery = tag >> _EPOCH_BITS, tag & ((1 << _EPOCH_BITS) - 1)
+        if delivery and epoch == self._epoch and self._channel is not None:
             try:
-                self._channel.basic_ack(tag, multiple=True)
+                self._channel.basic_ack(delivery, multiple=True)
             except Exception as error:
                 raise BrokerAway(f"the queue of events was lost: {error}") from error
 

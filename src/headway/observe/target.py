@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 
 from celery import Celery
 from kombu import Connection
 
-from headway.model.errors import BrokerNotSupported
+from headway.model.errors import BrokerNotSupported, InvalidSettings
 from headway.model.redact import mask_secrets
 
 CONNECT_SECONDS: Final = 4.0
@@ -18,6 +19,19 @@ _AMQP = frozenset({"amqp", "amqps", "pyamqp"})
 _NEVER_RESTORE: Final = 10 * 365 * 86_400
 
 
+_VARIABLES: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
+
+
+def forget_environment(*, broker: bool, result_backend: bool) -> None:
+    """Take Celery's own variables away where something stands above them: its configuration asks them first, always.
+
+    In the process that watches, which is nobody else's.
+    """
+    for name in _VARIABLES:
+        if result_backend if name == "CELERY_RESULT_BACKEND" else broker:
+            os.environ.pop(name, None)
+
+
 def bare_app(broker: str | None, result_backend: str | None) -> Celery:
     """An application that has no tasks, for a cluster that is known by URLs only.
 
@@ -25,6 +39,7 @@ def bare_app(broker: str | None, result_backend: str | None) -> Celery:
         broker: its URL; ``valkey://`` is spoken to as Redis.
         result_backend: URL; None for none.
     """
+    forget_environment(broker=True, result_backend=True)
     app = Celery("headway.observe", set_as_current=False, broker=_as_redis(broker), backend=_as_redis(result_backend))
     # What the environment names is meant for an application of the user's, and was looked at before.
     app.conf.update(broker_url=_as_redis(broker), result_backend=_as_redis(result_backend))
@@ -32,7 +47,8 @@ def bare_app(broker: str | None, result_backend: str | None) -> Celery:
 
 
 def redirect(app: Celery, broker: str | None, result_backend: str | None) -> None:
-    """Let options win over what the application names itself."""
+    """Let options win over what the application names itself, and over the environment."""
+    forget_environment(broker=broker is not None, result_backend=result_backend is not None)
     if broker is not None:
         app.conf.update(broker_url=_as_redis(broker), broker_read_url=None, broker_write_url=None)
     if result_backend is not None:
@@ -74,13 +90,23 @@ class Target:
         return mask_secrets(str(url)) if url else None
 
     def _transport(self) -> str:
-        with self.app.connection_for_read() as connection:
-            kind = (connection.transport_cls or "").split("+")[0]
-            if kind in _REDIS:
-                return "redis"
-            if kind in _AMQP:
-                return "rabbitmq"
-            shown = mask_secrets(str(connection.as_uri()))
+        shown = mask_secrets(str(self.app.conf.broker_read_url or self.app.conf.broker_url))
+        try:
+            with self.app.connection_for_read() as connection:
+                kind = (connection.transport_cls or "").split("+")[0]
+        except (ImportError, KeyError) as error:
+            # kombu loads a transport to read its URL: one that is not installed, or that nobody has heard of.
+            raise BrokerNotSupported(f"the broker {shown} is of a kind that Headway cannot watch") from error
+        except ValueError as error:
+            raise InvalidSettings(
+                f"the broker's URL {shown} cannot be read: {mask_secrets(str(error))}",
+                hint="Write it as redis://HOST:6379/0 or amqp://USER:PASSWORD@HOST:5672/VHOST.",
+                problems=["the broker's URL"],
+            ) from error
+        if kind in _REDIS:
+            return "redis"
+        if kind in _AMQP:
+            return "rabbitmq"
         raise BrokerNotSupported(f"the broker {shown} is a {kind!r}, which Headway cannot watch")
 
     def connection(self, *, answer_seconds: float | None = None) -> Connection:

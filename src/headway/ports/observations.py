@@ -45,8 +45,8 @@ class ObservedTx(Protocol):
         """Insert or replace workers."""
         ...
 
-    def forget_workers(self, seen_before: int) -> None:
-        """Remove workers that were not heard of since."""
+    def forget(self, seen_before: int) -> None:
+        """Remove workers, queues, observers and closed gaps of before, and the counters of hosts that are gone so long."""
         ...
 
     def put_queues(self, queues: Sequence[ObservedQueue]) -> None:
@@ -65,8 +65,12 @@ class ObservedTx(Protocol):
         """Insert or replace a gap."""
         ...
 
-    def gap_open(self) -> Gap | None:
-        """The newest gap that has not been closed."""
+    def gaps_open(self) -> list[Gap]:
+        """Gaps that have not been closed, the newest first."""
+        ...
+
+    def gaps_unread(self) -> list[Gap]:
+        """Gaps that were closed, and of which not all that can be known was asked for."""
         ...
 
     def mark_gap(self, gap_id: str, seen_before: int, ids: Sequence[str] | None = None) -> int:
@@ -115,6 +119,10 @@ class ObservedReader(Protocol):
 
     def counts(self) -> dict[str, int]:
         """How many tasks are in each Celery state."""
+        ...
+
+    def count_orphans(self, gone: Sequence[str]) -> tuple[int, int]:
+        """How many tasks are running by all that is known, on workers that are gone; and how many of them in a gap."""
         ...
 
     def orphans(self, gone: Sequence[str], limit: int) -> list[ObservedTask]:
@@ -223,12 +231,19 @@ class ObservationDoor(Protocol):
         """The broker kept what was published meanwhile: the gap is none."""
         ...
 
-    def missed(self, ids: Sequence[str], began_at: int, ended_at: int) -> Gap:
-        """The end of these tasks was missed although events were heard: nobody holds them any more."""
+    def missed(self, ids: Sequence[str], began_at: int, seen_until: int, ended_at: int) -> Gap:
+        """The end of these tasks was missed although events were heard: nobody holds them any more.
+
+        Args:
+            ids: of the tasks; one that was heard of after ``seen_until`` is on its way and is left out.
+            began_at: it may have been from then on.
+            seen_until: when the last of them was heard of.
+            ended_at: it may have been until then.
+        """
         ...
 
-    def reconciled(self, gap: Gap, recovered: int) -> Gap:
-        """All that can still be known of a gap's time was asked for."""
+    def reconciled(self, until: int, recovered: int) -> None:
+        """All that can still be known of the time before ``until`` was asked for: every gap that was closed by then."""
         ...
 
     def live(self, after: tuple[int, str], limit: int) -> list[ObservedTask]:

@@ -10,6 +10,8 @@ from headway.model.situation import Attention, SourceView
 
 _OLD_SECONDS: Final = 600.0
 _MANY: Final = 100
+_LATELY_SECONDS: Final = 3600.0
+"""A worker that went without a word is told of for so long; afterwards only if it left tasks behind."""
 
 
 def look_for(
@@ -19,6 +21,7 @@ def look_for(
     queues: Sequence[ObservedQueue],
     gaps: Sequence[Gap],
     orphans: Sequence[TaskView],
+    orphaned: int,
     sources: Sequence[SourceView],
     unresolved: int,
     watched: bool,
@@ -26,7 +29,12 @@ def look_for(
     """All there is, errors first."""
     found = [*_sources(sources)]
     if watched:
-        found += [*_workers(workers), *_orphans(orphans), *_queues(queues, workers, now), *_gaps(gaps, unresolved)]
+        found += [
+            *_workers(workers, now),
+            *_orphans(orphans, orphaned),
+            *_queues(queues, workers, now),
+            *_gaps(gaps, unresolved, now),
+        ]
     return sorted(found, key=lambda one: one.severity != "error")
 
 
@@ -43,12 +51,9 @@ def _sources(sources: Sequence[SourceView]) -> Iterator[Attention]:
         elif one.name == "results" and one.ok is False:
             remedy = "Start the result backend, or correct --result-backend."
             yield Attention("results_away", "warning", one.says, remedy, one.seen_at)
-        if one.name == "events" and one.facts.get("lost"):
-            remedy = "Give Headway's database more room to write: events came faster than they could be stored."
-            yield Attention("events_dropped", "error", f"{one.facts['lost']:,} messages were dropped", remedy)
 
 
-def _workers(workers: Sequence[WorkerView]) -> Iterator[Attention]:
+def _workers(workers: Sequence[WorkerView], now: int) -> Iterator[Attention]:
     observed = [one for one in workers if one.origin == "observed"]
     if not any(one.standing == "online" for one in observed):
         remedy = "Start a worker: `celery -A APP worker -E`."
@@ -56,20 +61,21 @@ def _workers(workers: Sequence[WorkerView]) -> Iterator[Attention]:
         yield Attention("no_worker", "error", says, remedy, max((one.seen_at for one in observed), default=None))
         return
     for one in observed:
-        if one.standing in ("silent", "gone"):
+        lately = now - one.seen_at < _LATELY_SECONDS * 1_000_000
+        if one.standing in ("silent", "gone") and (lately or one.orphans):
             says = f"worker {one.name} has not been heard of: {one.standing}"
             severity = "error" if one.standing == "gone" else "warning"
             yield Attention("worker_silent", severity, says, "Look at its process and its log.", one.seen_at)
 
 
-def _orphans(orphans: Sequence[TaskView]) -> Iterator[Attention]:
+def _orphans(orphans: Sequence[TaskView], orphaned: int) -> Iterator[Attention]:
     if orphans:
         names = ", ".join(sorted({one.worker or "?" for one in orphans})[:3])
         remedy = (
             "See them with `headway tasks --orphaned`. With task_acks_late the broker gives them to another worker; "
             "without, send them again."
         )
-        says = f"{len(orphans):,} tasks were begun by workers that are gone ({names})"
+        says = f"{orphaned:,} tasks were begun by workers that are gone ({names})"
         yield Attention("orphans", "error", says, remedy, min(one.at for one in orphans))
 
 
@@ -97,7 +103,11 @@ def _queues(queues: Sequence[ObservedQueue], workers: Sequence[WorkerView], now:
             yield Attention("queue_growing", "warning", says, "Start more workers for it.")
 
 
-def _gaps(gaps: Sequence[Gap], unresolved: int) -> Iterator[Attention]:
+def _gaps(gaps: Sequence[Gap], unresolved: int, now: int) -> Iterator[Attention]:
+    lost = sum(one.lost for one in gaps if now - (one.ended_at or now) < _LATELY_SECONDS * 1_000_000)
+    if lost:
+        remedy = "Give Headway's database more room to write: events came faster than they could be stored."
+        yield Attention("events_dropped", "error", f"{lost:,} messages were dropped within the last hour", remedy)
     if unresolved:
         since = min((gap.began_at for gap in gaps if gap.unresolved), default=None)
         says = f"the end of {unresolved:,} tasks may have been missed"

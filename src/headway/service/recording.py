@@ -29,6 +29,7 @@ OTHER: Final = "(other)"
 """What a label says once there are too many of them."""
 
 MAX_SERIES: Final = 2_000
+MAX_EXCEPTIONS: Final = 200
 _LABEL_CHARS: Final = 200
 _UNSAID_QUEUE: Final = "celery"
 _ASKED = frozenset({Said.SEEN_RUNNING, Said.SEEN_WAITING})
@@ -36,7 +37,7 @@ _FOUND_OUT = frozenset(said for said in Said if said.value.startswith("result_")
 # A task that is seen running at every look is written again at most so often.
 _RESIGHT_MICROSECONDS: Final = 5_000_000
 # An observer whose watermark is younger is taken to be watching.
-_WATCHES: Final = 10_000_000
+_WATCHES: Final = 30_000_000
 
 
 class StoreObservationDoor:
@@ -51,6 +52,7 @@ class StoreObservationDoor:
         self._services = ctx.services
         self._observer: Observer | None = None
         self._series: set[tuple[str, str, str]] | None = None
+        self._exceptions: set[str] = set()
         # Recorded by several threads of an observer; what is remembered must be what the database has.
         self._lock = threading.Lock()
         self._recent: OrderedDict[str, ObservedTask] = OrderedDict()
@@ -92,14 +94,15 @@ class StoreObservationDoor:
         if self._series is None:
             known = self._services.store.read(lambda reader: reader.observed.tallies())
             self._series = {(one.name, one.worker, one.queue) for one in known}
-        observer = self._mine()
-        if batch.watermark_at is not None:
-            observer = replace(
-                observer,
-                watermark_at=max(observer.watermark_at, batch.watermark_at),
-                facts={**observer.facts, **batch.facts},
-            )
+            self._exceptions = {one.label for one in known if one.kind == Said.FAILED}
         with self._lock:
+            observer = self._mine()
+            if batch.watermark_at is not None:
+                observer = replace(
+                    observer,
+                    watermark_at=max(observer.watermark_at, batch.watermark_at),
+                    facts={**observer.facts, **batch.facts},
+                )
             cached = self._remembered(batch)
             merge = self._services.store.write(lambda tx: self._record(tx, batch, observer, cached))
             self._observer = observer
@@ -149,7 +152,7 @@ class StoreObservationDoor:
         runtimes: dict[tuple[str | None, str, str | None], list[float]] = {}
         for task, evidence in counted:
             kind, worker, facts = evidence.said, evidence.worker, evidence.facts
-            exception = exception_name(facts.get("error")) if kind is Said.FAILED else ""
+            exception = self._exception(facts.get("error")) if kind is Said.FAILED else ""
             said[(kind, task.name, worker, task.queue, exception)] += 1
             if kind is Said.SUCCEEDED and "runtime" in facts:
                 runtimes.setdefault((task.name, worker, task.queue), []).append(facts["runtime"])
@@ -165,6 +168,14 @@ class StoreObservationDoor:
                 bound = str(RUNTIME_BUCKETS[place]) if place < len(RUNTIME_BUCKETS) else "+Inf"
                 _add(values, ("runtime_bucket", *labels, bound), 1)
         return [Tally(*key, value) for key, value in sorted(values.items())]
+
+    def _exception(self, error: str | None) -> str:
+        name = exception_name(error)
+        if name not in self._exceptions:
+            if len(self._exceptions) >= MAX_EXCEPTIONS:
+                return OTHER
+            self._exceptions.add(name)
+        return name
 
     def _labels(self, name: str | None, worker: str, queue: str | None) -> tuple[str, str, str]:
         labels = (
@@ -189,10 +200,10 @@ class StoreObservationDoor:
         gap = Gap(self._services.ids.new_id(), self._mine().id, reason, began_at, lost=lost)
 
         def work(tx: Tx) -> Gap:
-            known = tx.observed.gap_open()
-            if known is not None and replace(known, id=gap.id) == gap:
-                # Asked for again: the answer of the first time was lost.
-                return known
+            for known in tx.observed.gaps_open():
+                if replace(known, id=gap.id) == gap:
+                    # Asked for again: the answer of the first time was lost.
+                    return known
             tx.observed.put_gap(gap)
             return gap
 
@@ -205,31 +216,40 @@ class StoreObservationDoor:
         def work(tx: Tx) -> None:
             tx.observed.lock()
             tx.observed.put_gap(closed)
-            tx.observed.mark_gap(gap.id, ended_at)
+            if not self._others_listen(tx, ended_at):
+                tx.observed.mark_gap(gap.id, ended_at)
 
         with self._lock:
             self._services.store.write(work)
             self._recent.clear()
         return closed
 
+    def _others_listen(self, tx: Tx, now: int) -> bool:
+        """Whether another observer has heard what this one missed."""
+        deaf = {one.observer for one in tx.observed.gaps_open()} | {self._mine().id}
+        return any(
+            one.id not in deaf and one.stopped_at is None and now - one.watermark_at < _WATCHES
+            for one in tx.observed.observers()
+        )
+
     def kept(self, gap: Gap, at: int) -> None:
         """See ``ObservationDoor.kept``."""
 
         def work(tx: Tx) -> None:
-            known = tx.observed.gap_open()
-            if known is not None and known.id == gap.id:
+            if any(one.id == gap.id for one in tx.observed.gaps_open()):
                 now = self._services.clock.now()
                 tx.observed.put_gap(replace(gap, reason="kept_by_broker", ended_at=at, reconciled_at=now))
 
         self._services.store.write(work)
 
-    def missed(self, ids: Sequence[str], began_at: int, ended_at: int) -> Gap:
+    def missed(self, ids: Sequence[str], began_at: int, seen_until: int, ended_at: int) -> Gap:
         """See ``ObservationDoor.missed``."""
         gap = Gap(self._services.ids.new_id(), self._mine().id, "missed_events", began_at, ended_at, ended_at)
 
         def work(tx: Tx) -> int:
             tx.observed.lock()
-            marked = tx.observed.mark_gap(gap.id, ended_at, ids)
+            # What was heard of after it was looked at is on its way.
+            marked = tx.observed.mark_gap(gap.id, seen_until + 1, ids)
             if marked:
                 tx.observed.put_gap(gap)
             return marked
@@ -239,11 +259,19 @@ class StoreObservationDoor:
             self._recent.clear()
         return gap
 
-    def reconciled(self, gap: Gap, recovered: int) -> Gap:
+    def reconciled(self, until: int, recovered: int) -> None:
         """See ``ObservationDoor.reconciled``."""
-        done = replace(gap, reconciled_at=self._services.clock.now(), recovered=gap.recovered + recovered)
-        self._services.store.write(lambda tx: tx.observed.put_gap(done))
-        return done
+        now = self._services.clock.now()
+
+        def work(tx: Tx) -> None:
+            left = recovered
+            for gap in tx.observed.gaps_unread():
+                if gap.ended_at is not None and gap.ended_at <= until:
+                    # What was found is told of one of them: nobody can say in which it lay.
+                    tx.observed.put_gap(replace(gap, reconciled_at=now, recovered=gap.recovered + left))
+                    left = 0
+
+        self._services.store.write(work)
 
     def live(self, after: tuple[int, str], limit: int) -> list[ObservedTask]:
         """See ``ObservationDoor.live``."""
@@ -264,14 +292,11 @@ def _add(values: dict[tuple[str, str, str, str, str], float], key: tuple[str, st
 
 def _left_open(tx: Tx, watching: set[str], now: int) -> Gap | None:
     """The gap that observers left open who no longer watch, several of them made one; those of `watching` stay theirs."""
-    left: list[Gap] = []
-    theirs: list[Gap] = []
-    while (gap := tx.observed.gap_open()) is not None:
-        (theirs if gap.observer in watching else left).append(gap)
-        tx.observed.put_gap(replace(gap, ended_at=now, reconciled_at=now))
+    left = [gap for gap in tx.observed.gaps_open() if gap.observer not in watching]
     first = min(left, key=lambda one: one.began_at, default=None)
-    for gap in [*theirs, *([first] if first is not None else [])]:
-        tx.observed.put_gap(gap)
+    for gap in left:
+        if gap is not first:
+            tx.observed.put_gap(replace(gap, ended_at=now, reconciled_at=now))
     return first
 
 
@@ -370,7 +395,8 @@ def observations_sweep(ctx: Context, seconds: float) -> Callable[[], object]:
     def sweep() -> int:
         if seconds <= 0:
             return 0
-        before = ctx.services.clock.now() - int(seconds * 1_000_000)
+        # Longer than what an observer remembers without looking.
+        before = ctx.services.clock.now() - max(int(seconds * 1_000_000), 2 * _REMEMBERED_MICROSECONDS)
         total = 0
         while True:
             count = ctx.services.store.write(lambda tx: _purge(tx, before))
@@ -389,5 +415,5 @@ def _purge(tx: Tx, seen_before: int) -> int:
     observed.lock()
     gone = observed.purge(seen_before, _PURGED_AT_ONCE)
     observed.add_counts({state: -count for state, count in gone.items()})
-    observed.forget_workers(seen_before)
+    observed.forget(seen_before)
     return sum(gone.values())

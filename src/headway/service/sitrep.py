@@ -33,7 +33,8 @@ LIVE_SECONDS: Final = 0.7
 RECENT: Final = 10
 _UPCOMING: Final = 10
 _GAPS: Final = 20
-_ORPHANS: Final = 1_000
+_ORPHANS: Final = 20
+_STALE_MICROSECONDS: Final = 120_000_000
 _FRESH_MICROSECONDS: Final = 30_000_000
 
 
@@ -50,6 +51,7 @@ class Stored:
     gaps: list[Gap]
     observers: list[Observer]
     orphans: list[TaskView]
+    orphaned: tuple[int, int]
     upcoming: tuple[Upcoming, ...]
 
 
@@ -60,7 +62,8 @@ def read_sitrep(ctx: Context) -> Situation:
     cluster = ctx.services.cluster
     answer = cluster.live(LIVE_SECONDS) if cluster is not None else None
     workers = [_as_answered(one, answer) for one in list_workers(ctx)]
-    queues = list_queues(ctx)
+    queues = [one for one in list_queues(ctx) if stored.now - one.seen_at < _STALE_MICROSECONDS or cluster is None]
+    watched = cluster is not None or _is_watched(ctx, stored)
     recent = list_tasks(ctx, ListTasks(limit=RECENT)).items
     sources = _sources(ctx, stored, answer)
     attention = look_for(
@@ -71,9 +74,10 @@ def read_sitrep(ctx: Context) -> Situation:
         orphans=stored.orphans,
         sources=sources,
         unresolved=sum(stored.unresolved.values()),
-        watched=cluster is not None or bool(stored.observers),
+        orphaned=stored.orphaned[0],
+        watched=watched,
     )
-    health = _health(sources, attention, workers, watched=cluster is not None or bool(stored.observers))
+    health = _health(sources, attention, workers, watched=watched)
     metrics, figures = _metrics(stored, queues, sources, health, workers)
     return Situation(
         at=stored.now,
@@ -109,10 +113,23 @@ def _stored(ctx: Context) -> Stored:
             gaps=observed.gaps(_GAPS),
             observers=observed.observers(),
             orphans=[task_view(task, gone) for task in observed.orphans(gone, _ORPHANS)],
+            orphaned=observed.count_orphans(gone),
             upcoming=tuple(sorted(upcoming, key=lambda one: one.due_at)[:_UPCOMING]),
         )
 
     return ctx.services.store.read(work)
+
+
+def _is_watched(ctx: Context, stored: Stored) -> bool:
+    """Whether another process watches, or should.
+
+    For a server that runs jobs only if it does: that a cluster was once observed over its directory is history. Where
+    nobody serves, what is asked for can only be that history, and that nobody watches is said.
+    """
+    going = [one for one in stored.observers if one.stopped_at is None]
+    if ctx.services.catalog is None:
+        return bool(stored.observers)
+    return any(stored.now - one.watermark_at < _FRESH_MICROSECONDS for one in going)
 
 
 def _as_answered(worker: WorkerView, answer: LiveAnswer | None) -> WorkerView:
@@ -131,8 +148,8 @@ def _sources(ctx: Context, stored: Stored, answer: LiveAnswer | None) -> list[So
         gap_open = any(gap.ended_at is None for gap in stored.gaps)
         pending = any(gap.reconciled_at is None for gap in stored.gaps)
         sources += [_with_answer(one, answer, gap_open=gap_open or pending) for one in cluster.sources()]
-    elif stored.observers:
-        newest = stored.observers[0]
+    elif _is_watched(ctx, stored):
+        newest = max(stored.observers, key=lambda one: one.watermark_at)
         fresh = newest.stopped_at is None and stored.now - newest.watermark_at < _FRESH_MICROSECONDS
         says = (
             "another process watches the cluster; its own report knows more"
@@ -177,6 +194,9 @@ def _health(
             return Health.DEGRADED
     if any(one.ok is False for one in sources) or any(one.severity == "error" for one in attention):
         return Health.DEGRADED
+    if watched and any(one.standing == "silent" for one in workers):
+        # It was asked just now, or has missed several heartbeats, and says nothing.
+        return Health.DEGRADED
     if watched and events is not None and not events.complete:
         return Health.DEGRADED
     return Health.OK
@@ -202,7 +222,8 @@ def _metrics(
     depths = [one.facts.get("depth") for one in queues]
     known = [depth for depth in depths if isinstance(depth, int)]
     waiting = sum(known) if known else going(CeleryState.PENDING)
-    active = max(0, going(CeleryState.STARTED) - len(stored.orphans)) + live.get(JobState.RUNNING, 0)
+    orphans, in_gap = stored.orphaned
+    active = max(0, going(CeleryState.STARTED) - (orphans - in_gap)) + live.get(JobState.RUNNING, 0)
     pending = waiting + going(CeleryState.RECEIVED) + going(CeleryState.RETRY)
     pending += sum(live.get(state, 0) for state in (JobState.SCHEDULED, JobState.QUEUED, JobState.RETRY_SCHEDULED))
     completed = seen(CeleryState.SUCCESS) + ended.get(JobState.SUCCEEDED, 0)
@@ -252,12 +273,12 @@ def read_metrics(ctx: Context) -> Metrics:
         at=stored.now,
         tallies=tuple(tallies),
         workers=tuple(list_workers(ctx)),
-        queues=tuple(list_queues(ctx)),
+        queues=tuple(one for one in list_queues(ctx) if stored.now - one.seen_at < _STALE_MICROSECONDS),
         jobs=jobs,
         tasks=stored.tasks,
         age=age,
         facts=facts,
-        orphans=len(stored.orphans),
+        orphans=stored.orphaned[0],
         unresolved=sum(stored.unresolved.values()),
         gaps_open=sum(1 for gap in stored.gaps if gap.ended_at is None),
     )

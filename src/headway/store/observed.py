@@ -102,7 +102,15 @@ class ObservedStatements:
         self.mark_gap = Prepared(mark, dialect)
         self.mark_some = Prepared(mark.where(observed_tasks.c.id.in_(ids)), dialect)
         still_open = sa.select(observed_gaps).where(observed_gaps.c.ended_at.is_(None))
-        self.gap_open = Prepared(still_open.order_by(observed_gaps.c.began_at.desc()).limit(1), dialect)
+        self.gaps_open = Prepared(still_open.order_by(observed_gaps.c.began_at.desc()), dialect)
+        closed = observed_gaps.c.ended_at.is_not(None)
+        self.gaps_unread = Prepared(
+            sa.select(observed_gaps).where(closed, observed_gaps.c.reconciled_at.is_(None)), dialect
+        )
+        self.forget_queues = Prepared(sa.delete(observed_queues).where(observed_queues.c.seen_at < before), dialect)
+        self.forget_observers = Prepared(sa.delete(observers).where(observers.c.watermark_at < before), dialect)
+        self.forget_gaps = Prepared(sa.delete(observed_gaps).where(closed, observed_gaps.c.ended_at < before), dialect)
+        self.forget_tallies = Prepared(sa.delete(observed_tallies).where(observed_tallies.c.worker.in_(ids)), dialect)
         batch = sa.bindparam("batch", type_=sa.Integer())
         # Those that ended by their end, those that never did by their last sign: both have an index.
         old = sa.select(observed_tasks.c.id, observed_tasks.c.state)
@@ -236,10 +244,18 @@ class SqlObservedTx:
                 ],
             )
 
-    def forget_workers(self, seen_before: int) -> None:
-        """See ``ObservedTx.forget_workers``."""
+    def forget(self, seen_before: int) -> None:
+        """See ``ObservedTx.forget``."""
         self._wrote()
-        self._statements.forget_workers.change(self._cursor, {"before": seen_before})
+        statements, cursor = self._statements, self._cursor
+        gone = {name.rpartition("@")[2] for name, one in self.workers().items() if one.seen_at < seen_before}
+        for statement in (statements.forget_workers, statements.forget_queues, statements.forget_observers):
+            statement.change(cursor, {"before": seen_before})
+        statements.forget_gaps.change(cursor, {"before": seen_before})
+        # A cluster that makes a new host for every worker would else use up all series there may be.
+        gone -= {name.rpartition("@")[2] for name in self.workers()}
+        if gone:
+            statements.forget_tallies.change(cursor, {"ids": json.dumps(sorted(gone))})
 
     def put_queues(self, queues: Sequence[ObservedQueue]) -> None:
         """See ``ObservedTx.put_queues``."""
@@ -265,10 +281,13 @@ class SqlObservedTx:
         )  # fmt: skip
         self._statements.gaps.run(self._cursor, [row])
 
-    def gap_open(self) -> Gap | None:
-        """See ``ObservedTx.gap_open``."""
-        found = self._statements.gap_open.rows(self._cursor, {})
-        return Gap(*found[0]) if found else None
+    def gaps_open(self) -> list[Gap]:
+        """See ``ObservedTx.gaps_open``."""
+        return [Gap(*row) for row in self._statements.gaps_open.rows(self._cursor, {})]
+
+    def gaps_unread(self) -> list[Gap]:
+        """See ``ObservedTx.gaps_unread``."""
+        return [Gap(*row) for row in self._statements.gaps_unread.rows(self._cursor, {})]
 
     def mark_gap(self, gap_id: str, seen_before: int, ids: Sequence[str] | None = None) -> int:
         """See ``ObservedTx.mark_gap``."""
@@ -318,12 +337,17 @@ class SqlObservedReader:
             states = [one for one in states if OUR_STATE[one] is JobState.RUNNING]
         if not states:
             return []
-        if len(states) == len(CeleryState):
-            found = self._rows(_listed(query, gone, at, None))
-        else:
-            # One range of the index per state, merged: a range over several could not give the order.
-            ranges = [sa.select(_listed(query, gone, at, state).subquery()) for state in states]
-            found = self._rows(sa.union_all(*ranges) if len(ranges) > 1 else ranges[0])
+        # One range of an index for each state, merged: a range over several could not give the order. And a root is
+        # found by its id, the others by their root.
+        wanted = [None] if len(states) == len(CeleryState) else states
+        places: list[sa.ColumnElement[bool] | None] = [None]
+        if query.root is not None:
+            tasks = observed_tasks.c
+            places = [tasks.id == query.root, sa.and_(tasks.root_id == query.root, tasks.root_id != tasks.id)]
+        ranges = [_listed(query, gone, at, state, place) for state in wanted for place in places]
+        found = self._rows(
+            sa.union_all(*(sa.select(one.subquery()) for one in ranges)) if len(ranges) > 1 else ranges[0]
+        )
         found.sort(key=lambda task: (task.seen_first_at, task.id), reverse=True)
         return found[: query.limit + 1]
 
@@ -357,6 +381,16 @@ class SqlObservedReader:
         found = self._access.connection.execute(sa.select(observed_counts))
         return {row.state: int(row.value) for row in found}
 
+    def count_orphans(self, gone: Sequence[str]) -> tuple[int, int]:
+        """See ``ObservedReader.count_orphans``."""
+        if not gone:
+            return 0, 0
+        statement = sa.select(sa.func.count(), sa.func.count(observed_tasks.c.gap)).where(
+            observed_tasks.c.state == "STARTED", observed_tasks.c.worker.in_(list(gone))
+        )
+        row = self._access.connection.execute(statement).one()
+        return int(row[0]), int(row[1])
+
     def orphans(self, gone: Sequence[str], limit: int) -> list[ObservedTask]:
         """See ``ObservedReader.orphans``."""
         if not gone:
@@ -382,17 +416,19 @@ class SqlObservedReader:
 
     def unresolved(self) -> dict[str, int]:
         """See ``ObservedReader.unresolved``."""
-        statement = (
-            sa.select(observed_tasks.c.state, sa.func.count())
-            .where(observed_tasks.c.gap.is_not(None))
-            .group_by(observed_tasks.c.state)
-        )
+        # Grouped by an expression: SQLite would else walk the whole index by state to have its groups in order.
+        state = sa.func.coalesce(observed_tasks.c.state, "")
+        statement = sa.select(state, sa.func.count()).where(observed_tasks.c.gap.is_not(None)).group_by(state)
         return {row[0]: int(row[1]) for row in self._access.connection.execute(statement)}
 
     def oldest_waiting(self, queue: str) -> int | None:
         """See ``ObservedReader.oldest_waiting``."""
+        # The queue hidden in an expression: few tasks wait, and many were ever sent to a queue.
         statement = sa.select(sa.func.min(observed_tasks.c.sent_at)).where(
-            observed_tasks.c.state == "PENDING", observed_tasks.c.queue == queue, observed_tasks.c.eta.is_(None)
+            observed_tasks.c.state == "PENDING",
+            sa.func.coalesce(observed_tasks.c.queue, "") == queue,
+            observed_tasks.c.eta.is_(None),
+            observed_tasks.c.gap.is_(None),
         )
         found: int | None = self._access.connection.execute(statement).scalar()
         return found
@@ -436,7 +472,11 @@ class SqlObservedReader:
 
 
 def _listed(
-    query: ListTasks, gone: Sequence[str], at: tuple[int, str] | None, state: CeleryState | None
+    query: ListTasks,
+    gone: Sequence[str],
+    at: tuple[int, str] | None,
+    state: CeleryState | None,
+    place: sa.ColumnElement[bool] | None,
 ) -> sa.Select[Any]:
     tasks = observed_tasks.c
     statement = sa.select(observed_tasks)
@@ -445,8 +485,8 @@ def _listed(
     for column, wanted in ((tasks.name, query.name), (tasks.queue, query.queue), (tasks.worker, query.worker)):
         if wanted is not None:
             statement = statement.where(column == wanted)
-    if query.root is not None:
-        statement = statement.where(sa.or_(tasks.root_id == query.root, tasks.id == query.root))
+    if place is not None:
+        statement = statement.where(place)
     if query.orphaned:
         statement = statement.where(tasks.worker.in_(list(gone)))
     if query.since is not None:

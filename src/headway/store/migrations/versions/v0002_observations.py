@@ -23,7 +23,7 @@ _TASK_INDEXES = (
     ("ix_observed_tasks_by_worker", ["worker", "seen_first_at", "id"], None),
     ("ix_observed_tasks_by_queue", ["queue", "seen_first_at", "id"], "queue IS NOT NULL"),
     ("ix_observed_tasks_by_root", ["root_id", "seen_first_at", "id"], "root_id <> id"),
-    ("ix_observed_tasks_live", ["seen_first_at"], "finished_at IS NULL"),
+    ("ix_observed_tasks_live", ["seen_first_at", "id"], "finished_at IS NULL"),
     ("ix_observed_tasks_finished", ["finished_at"], "finished_at IS NOT NULL"),
     ("ix_observed_tasks_eta", ["eta"], "eta IS NOT NULL AND finished_at IS NULL"),
     ("ix_observed_tasks_gap", ["gap"], "gap IS NOT NULL"),

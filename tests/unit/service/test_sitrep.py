@@ -1,0 +1,310 @@
+"""The situation report with a cluster that a test describes: no data is never called good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headway.model.errors import StoreUnavailable
+from headway.model.evidence import Evidence, Said
+from headway.model.observed import GONE_SECONDS, ObservedQueue, friendly_name
+from headway.model.reported import situation_json
+from headway.model.situation import Health, Situation
+from headway.ports.cluster import LiveAnswer, Source
+from headway.service import Context, StoreObservationDoor, away, cancel_job, read_sitrep
+from headway.testing.clock import FakeClock
+from tests.observations import NOW, SECOND, batch, door_over, said, success, worker
+from tests.unit.store.house import House, open_house
+
+
+@dataclass
+class ClusterOf:
+    """A ``ClusterView`` as a test wants it: everything answers, unless it says otherwise."""
+
+    clock: FakeClock
+    broker: bool = True
+    workers: frozenset[str] | None = frozenset({"one@host"})
+    says: str = ""
+    events: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+
+    def live(self, timeout: float) -> LiveAnswer:
+        return LiveAnswer(self.broker, self.workers if self.broker else None, self.clock.now(), self.says)
+
+    def sources(self) -> list[Source]:
+        now = self.clock.now()
+        good: dict[str, Any] = {"seen_at": now, "complete": True, "ok": True}
+        return [
+            Source("events", **{**good, **self.events}),
+            Source("workers", **good),
+            Source("broker", **good),
+            Source("results", **{**good, **self.results}),
+        ]
+
+    def look_up(self, task_id: str, timeout: float) -> bool:
+        return False
+
+    def beat_schedule(self) -> dict[str, Any]:
+        return {}
+
+
+@dataclass
+class Scene:
+    """A store with a watched cluster."""
+
+    house: House
+    clock: FakeClock
+    cluster: ClusterOf
+    door: StoreObservationDoor
+
+    @property
+    def ctx(self) -> Context:
+        return replace(self.house.ctx, services=replace(self.house.services, cluster=self.cluster))
+
+    def report(self) -> Situation:
+        """The report once everything was counted."""
+        ctx = self.ctx
+        ctx.services.job_totals.count()
+        return read_sitrep(ctx)
+
+    def hears(self, *evidence: Evidence, worker_of: str | None = "one@host") -> None:
+        now = self.clock.now()
+        beats = [worker(worker_of, now, concurrency=2, queues=["celery"])] if worker_of else []
+        self.door.record(batch(*evidence, seen_at=now, workers=beats))
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    clock = FakeClock(NOW)
+    house = open_house(tmp_path, clock=clock)
+    yield Scene(house, clock, ClusterOf(clock), door_over(house.services))
+    house.store.close()
+    house.signal.close()
+
+
+def codes(report: Situation) -> set[str]:
+    return {one.code for one in report.attention}
+
+
+# Health
+
+
+def test_where_all_answers_and_nothing_is_missing_it_is_ok(scene: Scene) -> None:
+    scene.hears(*success("a"), said("b", Said.FAILED, error="ValueError('x')"))
+    report = scene.report()
+    assert (report.health, report.attention) == (Health.OK, ())
+    assert report.metrics.success_rate == 0.5
+    assert all(figure.complete for figure in report.figures.values())
+    assert {one.name: one.ok for one in report.sources} == dict.fromkeys(
+        ("jobs", "events", "workers", "broker", "results"), True
+    )
+
+
+def test_while_the_broker_is_away_nobody_can_tell(scene: Scene) -> None:
+    scene.hears(*success("a"))
+    scene.cluster.broker, scene.cluster.says = False, "connection refused"
+    report = scene.report()
+    assert report.health is Health.UNKNOWN
+    assert "broker_away" in codes(report)
+    assert report.metrics.success_rate is None
+    assert report.figures["success_rate"].last_known == 1.0
+    assert not any(figure.complete for figure in report.figures.values())
+    assert report.metrics.completed_tasks == 1
+
+
+def test_without_a_worker_that_answers_it_is_degraded(scene: Scene) -> None:
+    scene.hears(*success("a"))
+    scene.cluster.workers = frozenset()
+    report = scene.report()
+    assert report.health is Health.DEGRADED
+    assert "no_worker" in codes(report)
+    assert report.metrics.success_rate is None
+    assert report.figures["success_rate"].last_known == 1.0
+    assert [one.standing for one in report.workers] == ["silent"]
+
+
+def test_of_a_cluster_that_nobody_ever_heard_of_nothing_is_known(scene: Scene) -> None:
+    scene.cluster.workers = frozenset()
+    scene.cluster.events = {"seen_at": None, "complete": False}
+    report = scene.report()
+    assert (report.health, report.metrics.success_rate) == (Health.UNKNOWN, None)
+    assert report.figures["success_rate"].last_known is None
+
+
+@pytest.mark.parametrize(
+    ("events", "code"),
+    [
+        ({"ok": False, "complete": False, "says": "cut"}, "events_lost"),
+        ({"complete": False, "facts": {"workers_without_events": ["one@host"]}, "says": "no -E"}, "events_off"),
+        ({"complete": False}, None),
+    ],
+)
+def test_where_events_may_be_missing_it_is_degraded(scene: Scene, events: dict[str, Any], code: str | None) -> None:
+    scene.hears(*success("a"))
+    scene.cluster.events = events
+    report = scene.report()
+    assert report.health is Health.DEGRADED
+    assert codes(report) == ({code} if code else set())
+
+
+def test_a_gap_that_was_not_looked_through_makes_it_incomplete(scene: Scene) -> None:
+    scene.hears(*success("a"), *success("runs")[:3])
+    gap = scene.door.open_gap("broker_away", NOW)
+    assert scene.report().health is Health.DEGRADED
+    scene.clock.advance(1)
+    closed = scene.door.close_gap(gap, scene.clock.now())
+    scene.hears()
+    report = scene.report()
+    assert (report.health, report.figures["active_tasks"].complete) == (Health.DEGRADED, False)
+    assert "ends_missed" in codes(report)
+    assert report.metrics.active_tasks == 0
+    assert closed.ended_at is not None
+    scene.door.reconciled(closed.ended_at, 0)
+    scene.hears(said("runs", Said.SUCCEEDED, NOW + 5 * SECOND, result="1"))
+    report = scene.report()
+    assert (report.health, report.attention) == (Health.OK, ())
+
+
+def test_a_worker_that_is_gone_with_its_tasks_is_said(scene: Scene) -> None:
+    scene.hears(*success("a", worker="dead@host")[:3], worker_of="dead@host")
+    scene.clock.advance(GONE_SECONDS + 5)
+    scene.hears()
+    report = scene.report()
+    assert report.health is Health.DEGRADED
+    assert {"orphans", "worker_silent"} <= codes(report)
+    assert report.metrics.active_tasks == 0
+    (orphan,) = (one for one in report.recent if one.orphaned)
+    shown = situation_json(report)["recent_tasks"][0]
+    assert (orphan.id, shown["description"]) == ("a", "Begun on dead@host, which is gone")
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [
+        ({"depth": 5, "consumers": 0}, "queue_without_consumer"),
+        ({"depth": 5, "consumers": 1, "oldest_at": NOW - 700 * SECOND, "oldest": "exact"}, "queue_old"),
+        ({"depth": 150, "consumers": 1, "growth_per_minute": 200.0}, "queue_growing"),
+        ({"depth": 150, "consumers": 1, "growth_per_minute": 100.0}, None),
+        ({"depth": 0, "consumers": 0}, None),
+        ({"depth": None, "consumers": None}, None),
+        ({"depth": 5, "consumers": None}, "queue_without_consumer"),
+    ],
+)
+def test_a_queue_that_wants_somebody_is_said(scene: Scene, facts: dict[str, Any], code: str | None) -> None:
+    scene.hears(*success("a"))
+    scene.door.queues([ObservedQueue("lonely", NOW, facts)])
+    assert codes(scene.report()) == ({code} if code else set())
+
+
+def test_every_remedy_is_there_and_errors_come_first(scene: Scene) -> None:
+    scene.cluster.workers = frozenset()
+    scene.cluster.results = {"ok": False, "complete": False, "says": "refused"}
+    scene.cluster.events = {"facts": {"workers_without_events": ["x"]}, "says": "none"}
+    scene.door.close_gap(scene.door.open_gap("buffer_full", scene.clock.now(), 3), scene.clock.now())
+    attention = scene.report().attention
+    assert [one.severity for one in attention] == sorted(one.severity for one in attention)
+    assert all(one.says and one.remedy for one in attention)
+    assert {"no_worker", "results_away", "events_dropped", "events_off"} == {one.code for one in attention}
+
+
+@pytest.mark.parametrize("broker", [True, False])
+@pytest.mark.parametrize("workers", [None, frozenset(), frozenset({"one@host"}), frozenset({"stranger@host"})])
+@pytest.mark.parametrize("heard", [True, False])
+@pytest.mark.parametrize("age", [0, 15, 60])
+def test_a_rate_is_given_only_where_the_broker_and_a_worker_answer(
+    scene: Scene, broker: bool, workers: frozenset[str] | None, heard: bool, age: float
+) -> None:
+    scene.hears(*success("a"))
+    scene.clock.advance(age)
+    scene.cluster.broker, scene.cluster.workers = broker, workers
+    if not heard:
+        scene.cluster.events = {"seen_at": None, "complete": False, "ok": False}
+    report = scene.report()
+    online = [one for one in report.workers if one.standing == "online"]
+    if not broker or not online:
+        assert report.metrics.success_rate is None
+        assert report.health is not Health.OK
+        assert report.figures["success_rate"].last_known == 1.0
+    if not heard:
+        assert report.health is not Health.OK
+    assert (report.metrics.success_rate is None) is not (broker and bool(online))
+
+
+# Figures
+
+
+def test_a_server_without_a_cluster_reports_its_jobs(scene: Scene) -> None:
+    house = scene.house
+    scene.door.end()
+    jobs = [house.submit("app.ours") for _ in range(3)]
+    cancel_job(house.ctx, jobs[0].id)
+    house.services.job_totals.count()
+    report = read_sitrep(house.ctx)
+    assert (report.metrics.pending_tasks, report.metrics.cancelled_tasks, report.metrics.total_tasks) == (2, 1, 3)
+    assert report.metrics.success_rate is None
+    events = next(one for one in report.sources if one.name == "events")
+    assert (events.ok, events.complete) == (None, False)
+    assert "headway observe" in events.says
+
+
+def test_what_waits_at_the_broker_is_what_the_broker_says(scene: Scene) -> None:
+    scene.hears(said("a", Said.SENT, NOW, "c@c", name="n", queue="celery", retries=0))
+    assert scene.report().metrics.pending_tasks == 1
+    scene.door.queues([ObservedQueue("celery", NOW, {"depth": 40, "consumers": 1}), ObservedQueue("x", NOW, {})])
+    scene.hears(said("b", Said.RECEIVED, NOW, name="n", retries=0))
+    assert scene.report().metrics.pending_tasks == 41
+
+
+def test_upcoming_holds_both_jobs_and_tasks_the_next_first(scene: Scene) -> None:
+    scene.hears(said("eta", Said.RECEIVED, NOW, name="app.later", retries=0, eta=NOW + 60 * SECOND))
+    job = scene.house.submit("app.scheduled", run_at=NOW + 30 * SECOND)
+    report = scene.report()
+    assert [(one.task_id, one.origin) for one in report.upcoming] == [(job.id, "job"), ("eta", "observed")]
+    assert [one["name"] for one in situation_json(report)["upcoming"]] == ["Scheduled", "Later"]
+
+
+def test_an_error_is_masked_and_cut_to_200_characters(scene: Scene) -> None:
+    scene.hears(said("a", Said.FAILED, error="ValueError('password=hunter2 " + "x" * 500 + "')"))
+    (shown,) = situation_json(scene.report())["recent_tasks"]
+    assert (len(shown["error_message"]), shown["error_message"][-1]) == (200, "…")
+    assert "hunter2" not in str(shown)
+    assert shown["description"].startswith("Task failed: ValueError(")
+    assert shown["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("name", "friendly"),
+    [
+        ("app.resilience.tasks.periodic_health_check", "Periodic Health Check"),
+        ("send-mail", "Send Mail"),
+        ("add", "Add"),
+        ("a.b.HTTP_get", "HTTP Get"),
+        ("app._", "app._"),
+        ("", "Unknown Task"),
+        (None, "Unknown Task"),
+    ],
+)
+def test_names_are_made_friendly(name: str | None, friendly: str) -> None:
+    assert friendly_name(name) == friendly
+
+
+def test_while_our_own_database_is_away_the_report_says_so_and_nothing_else() -> None:
+    report = away(StoreUnavailable("disk gone"), NOW)
+    assert report.health is Health.UNKNOWN
+    assert codes(report) == {"database_away"}
+    assert "disk gone" in report.attention[0].says
+    assert report.attention[0].remedy
+    assert report.metrics.success_rate is None
+    assert not any(figure.complete or figure.seen_at for figure in report.figures.values())
+    assert set(situation_json(report)["task_metrics"]) == set(situation_json(report)["figures"])
+
+
+def test_a_report_never_holds_a_number_where_a_source_is_unknown(scene: Scene) -> None:
+    report = situation_json(scene.report())
+    assert report["task_metrics"]["success_rate"] is None
+    assert set(report["figures"]) == set(report["task_metrics"])
+    assert report["health_status"] in ("unknown", "degraded")
