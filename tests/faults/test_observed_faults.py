@@ -151,6 +151,7 @@ def test_broker_stopped_and_started(
         assert gap["unresolved"] == 0
 
 
+@pytest.mark.long
 def test_broker_and_workers_frozen_and_results_flushed(
     own_valkey: ValkeyServer, tmp_path: Path, away_seconds: float
 ) -> None:

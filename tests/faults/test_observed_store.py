@@ -91,6 +91,7 @@ def test_database_killed(own_postgres: PostgresServer, cluster: Cluster, tmp_pat
           leave=own_postgres.kill, back=own_postgres.start, database=database)  # fmt: skip
 
 
+@pytest.mark.long
 def test_more_is_heard_than_there_is_room_for(own_postgres: PostgresServer, own_valkey: ValkeyServer, cluster: Cluster, tmp_path: Path) -> None:  # fmt: skip
     """The buffer has an end, and what does not fit is counted, declared and shown."""
     messages = 100

@@ -91,11 +91,12 @@ class RedisEvents:
         self._connection: Connection | None = None
         self._subscription: Any = None
         self._early: list[Raw] = []
+        self._broken: Exception | None = None
 
     def connect(self) -> bool:
         """See ``EventSource.connect``."""
         self.close(for_good=False)
-        self._early = []
+        self._early, self._broken = [], None
         self._connection = self._target.connection()
         try:
             channel: Any = self._connection.default_channel
@@ -122,6 +123,8 @@ class RedisEvents:
         found, self._early = self._early, []
         wait = 0.0 if found else seconds
         try:
+            if self._broken is not None:
+                raise self._broken
             while len(found) < AT_ONCE:
                 # Not get_message(): taking its answer apart costs as much as reading it.
                 message = self._subscription.parse_response(block=False, timeout=wait)
@@ -134,6 +137,10 @@ class RedisEvents:
                         _breathe()
                 wait = 0
         except Exception as error:
+            if found:
+                # What was read before it broke is not lost with it.
+                self._broken = error
+                return found
             raise BrokerAway(f"the subscription to events was lost: {error}") from error
         return found
 
