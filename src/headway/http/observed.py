@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from headway.feed.metrics import CONTENT_TYPE, render
 from headway.http.bodies import answer, only_query, problems_of, said
 from headway.http.jobs import MAX_LIMIT, Call, moment_of, states_of
 from headway.http.observed_schemas import (
@@ -252,5 +251,8 @@ def _celery_task(task: TaskView) -> CeleryTaskOut:
 @metrics_router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request, call: Call) -> Response:
     """For Prometheus: celery-exporter's names, and ours beside them. Nobody is asked for it."""
+    # Imported at the first scrape: a start must not wait for what it may never need.
+    from headway.feed.metrics import CONTENT_TYPE, render
+
     body = await call.run(lambda: render(read_metrics(call.context())))
     return Response(body, media_type=CONTENT_TYPE)
