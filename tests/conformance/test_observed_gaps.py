@@ -241,3 +241,13 @@ def test_gaps_are_listed_newest_first_and_so_many(house: House) -> None:
     made = [door.close_gap(door.open_gap("buffer_full", NOW + at), NOW + at + 1).id for at in (0, 10, 20)]
     assert [one.id for one in list_gaps(house.ctx)] == made[::-1]
     assert [one.id for one in list_gaps(house.ctx, 2)] == made[:0:-1]
+
+
+def test_what_was_heard_of_after_it_was_looked_at_is_not_missed(house: House, clock: FakeClock) -> None:
+    door = door_over(house.services)
+    door.record(batch(*success("a")[:3]))
+    door.record(batch(said("a", Said.RETRIED, NOW + 9, error="x"), seen_at=NOW + 5 * SECOND))
+    clock.advance(20)
+    door.missed(["a"], NOW, NOW, clock.now())
+    assert gap_of(house, "a") is None
+    assert list_gaps(house.ctx) == []

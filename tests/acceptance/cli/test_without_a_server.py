@@ -52,7 +52,9 @@ def test_database_commands(folder: Folder) -> None:
 
 
 def test_doctor_names_values_sources_and_remedies(folder: Folder) -> None:
-    (folder.path / ".env").write_text("JOB_MAX_RETRIES=2\nCELERY_BROKER_URL=redis://:secret-word@h/0\n")
+    (folder.path / ".env").write_text(
+        "JOB_MAX_RETRIES=2\nCELERY_BROKER_URL=redis://:secret-word@h/0\nUSER_TIMEZONE=UTC\n"
+    )
     told = json.loads(folder.ok("doctor", "--json", env={"HEADWAY_API_KEY": "secret-of-sixteen-letters"}))
     settings = {one["name"]: one for one in told["settings"]}
     assert settings["JOB_MAX_RETRIES"]["value"] == "2"
@@ -60,7 +62,8 @@ def test_doctor_names_values_sources_and_remedies(folder: Folder) -> None:
     assert settings["HEADWAY_API_KEY"] == {"name": "HEADWAY_API_KEY", "value": "********", "source": "environment"}
     assert "secret" not in json.dumps(told).replace("secrets", "")
     assert all(one["remedy"] for one in told["findings"] if one["level"] != "ok")
-    assert any("CELERY_BROKER_URL" in one["says"] for one in told["findings"] if one["level"] == "warning")
+    assert settings["CELERY_BROKER_URL"]["value"] == "redis://:***@h/0"
+    assert any("USER_TIMEZONE" in one["says"] for one in told["findings"] if one["level"] == "warning")
 
 
 def test_doctor_finds_a_directory_that_cannot_be_written(folder: Folder) -> None:

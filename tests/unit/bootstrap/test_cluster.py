@@ -26,7 +26,7 @@ def apps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (None, "sqs://", BrokerNotSupported),
         (None, "memory://", BrokerNotSupported),
         (None, "nothing://host", BrokerNotSupported),
-        (None, "redis://user:hidden@127.0.0.1:port/0", BrokerNotSupported),
+        (None, "redis://user:hidden@127.0.0.1:port/0", InvalidSettings),
         ("nowhere", None, AppNotLoaded),
         ("app_without", None, InvalidSettings),
     ],

@@ -308,3 +308,14 @@ def test_a_report_never_holds_a_number_where_a_source_is_unknown(scene: Scene) -
     assert report["task_metrics"]["success_rate"] is None
     assert set(report["figures"]) == set(report["task_metrics"])
     assert report["health_status"] in ("unknown", "degraded")
+
+
+def test_what_was_dropped_is_said_for_an_hour(scene: Scene) -> None:
+    scene.hears(*success("a"))
+    scene.door.close_gap(scene.door.open_gap("buffer_full", NOW, 3), NOW)
+    scene.door.reconciled(NOW, 0)
+    report = scene.report()
+    assert (report.health, codes(report)) == (Health.DEGRADED, {"events_dropped"})
+    scene.clock.advance(3601)
+    scene.hears()
+    assert scene.report().health is Health.OK
