@@ -13,13 +13,17 @@ from headway.observe.target import Target, bare_app, redirect
 from headway.system import SystemClock, SystemIds
 
 if TYPE_CHECKING:
+    from headway.config import Settings
     from headway.model.findings import Finding
 
 
-def cluster_findings(app_spec: str | None, broker: str | None, result_backend: str | None) -> list[Finding]:
+def cluster_findings(
+    settings: Settings, app_spec: str | None, broker: str | None, result_backend: str | None
+) -> list[Finding]:
     """Look at a cluster once, for some seconds at most, and say what is so.
 
     Args:
+        settings: name what the options do not.
         app_spec: value of ``-A``; None where only URLs are known.
         broker: its URL; wins over the application's.
         result_backend: its URL; wins over the application's.
@@ -27,11 +31,24 @@ def cluster_findings(app_spec: str | None, broker: str | None, result_backend: s
     Raises:
         HeadwayError: the application cannot be loaded, or names no broker, or one that cannot be watched.
     """
-    target = cluster_target(app_spec, broker, result_backend, observer_id=f"doctor-{SystemIds().new_id()}")
+    target = cluster_target(
+        app_spec,
+        broker or settings.celery_broker_url,
+        result_backend or settings.celery_result_backend,
+        observer_id=f"doctor-{SystemIds().new_id()}",
+        redis_url=settings.redis_url,
+    )
     return diagnose(examine(target, SystemClock()))
 
 
-def cluster_target(app_spec: str | None, broker: str | None, result_backend: str | None, *, observer_id: str) -> Target:
+def cluster_target(
+    app_spec: str | None,
+    broker: str | None,
+    result_backend: str | None,
+    *,
+    observer_id: str,
+    redis_url: str | None = None,
+) -> Target:
     """The cluster that is meant; nothing is connected yet.
 
     Args:
@@ -39,16 +56,23 @@ def cluster_target(app_spec: str | None, broker: str | None, result_backend: str
         broker: as above.
         result_backend: as above.
         observer_id: names what is declared at the broker.
+        redis_url: stands for both URLs where neither they nor the application say other.
 
     Raises:
         HeadwayError: as above.
     """
-    if app_spec is None:
+    app = None if app_spec is None else load_app(app_spec)
+    if app is None or configured_broker(app) is None:
+        broker, result_backend = broker or redis_url, result_backend or redis_url
+        if broker is None:
+            raise InvalidSettings(
+                "nobody says which cluster is meant" if app_spec is None else f"{app_spec} names no broker",
+                hint="Name it with -A APP, --broker URL, CELERY_BROKER_URL or the application's own setting.",
+                problems=["no broker"],
+            )
+    if app is None:
         app = bare_app(broker, result_backend)
     else:
-        app = load_app(app_spec)
-        if broker is None and configured_broker(app) is None:
-            raise InvalidSettings(f"{app_spec} names no broker", hint="Name it with --broker URL, or set broker_url.")
         redirect(app, broker, result_backend)
     try:
         return Target(app, own_app=app_spec is not None, observer_id=observer_id)

@@ -10,17 +10,17 @@ from typing import Any, Final
 
 import structlog
 
+from headway.bootstrap.cluster import cluster_target
 from headway.bootstrap.database import Opened, services_of
 from headway.bootstrap.node import NO_SPACE_BYTES, open_own
 from headway.config import Settings
-from headway.engine.embedded.loader import configured_broker, load_app
 from headway.feed import FeedTailer
 from headway.http.health import Part, PartStatus
-from headway.model.errors import HeadwayError, InvalidSettings
+from headway.model.errors import HeadwayError
 from headway.model.observed import ObservedWorker
 from headway.observe.observer import Observer, ObserverSettings
 from headway.observe.parse import Privacy
-from headway.observe.target import Target, bare_app, redirect
+from headway.observe.target import Target
 from headway.runtime.loop import Loop
 from headway.runtime.numbering import NumberingPart
 from headway.runtime.pruner import PrunerPart
@@ -104,28 +104,13 @@ def target_of(settings: Settings, watch: Watch, observer_id: str) -> Target:
         BrokerNotSupported: the broker is of a kind that cannot be watched.
         InvalidSettings: nobody names a broker.
     """
-    broker = watch.broker or settings.celery_broker_url
-    backend = watch.result_backend or settings.celery_result_backend
-    if watch.app is not None:
-        app = load_app(watch.app)
-        if configured_broker(app) is None:
-            broker, backend = broker or settings.redis_url, backend or settings.redis_url
-            if broker is None:
-                raise InvalidSettings(
-                    f"{watch.app} names no broker, so there is no cluster to watch",
-                    hint="Name it with --broker URL, CELERY_BROKER_URL or the application's own setting.",
-                    problems=["no broker"],
-                )
-        redirect(app, broker, backend)
-        return Target(app, own_app=True, observer_id=observer_id)
-    broker, backend = broker or settings.redis_url, backend or settings.redis_url
-    if broker is None:
-        raise InvalidSettings(
-            "nobody says which cluster to watch",
-            hint="Say `headway observe -A APP`, or `headway observe --broker URL --result-backend URL`.",
-            problems=["no broker"],
-        )
-    return Target(bare_app(broker, backend), own_app=False, observer_id=observer_id)
+    return cluster_target(
+        watch.app,
+        watch.broker or settings.celery_broker_url,
+        watch.result_backend or settings.celery_result_backend,
+        observer_id=observer_id,
+        redis_url=settings.redis_url,
+    )
 
 
 def observer_id_of(data_dir: Path) -> str:

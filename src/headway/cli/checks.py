@@ -228,10 +228,11 @@ def findings(settings: Settings) -> Iterator[Finding]:
             yield Finding(name, Level.ERROR, f"The check failed: {type(error).__name__}: {error}", "Please report it.")
 
 
-def cluster(app: str | None, broker: str | None, result_backend: str | None) -> Iterator[Finding]:
+def cluster(settings: Settings, app: str | None, broker: str | None, result_backend: str | None) -> Iterator[Finding]:
     """Every finding about a Celery cluster; one that cannot be looked at is a finding too.
 
     Args:
+        settings: name what the options do not.
         app: value of ``-A``; None to know the cluster by its URLs only.
         broker: its URL; None for the application's own.
         result_backend: its URL; None for the application's own.
@@ -239,7 +240,7 @@ def cluster(app: str | None, broker: str | None, result_backend: str | None) -> 
     from headway.bootstrap import cluster_findings
 
     try:
-        yield from cluster_findings(app, broker, result_backend)
+        yield from cluster_findings(settings, app, broker, result_backend)
     except HeadwayError as error:
         yield Finding("cluster", Level.ERROR, f"{error.message} [{error.code}]", error.hint)
     except Exception as error:  # noqa: BLE001 - as above

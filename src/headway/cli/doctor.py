@@ -53,8 +53,8 @@ def doctor(
         found = [Finding("settings", Level.ERROR, problem, "Correct it where it stands.") for problem in problems]
     else:
         found = list(findings(settings))
-    if app is not None or broker is not None:
-        found += cluster(app, broker, result_backend)
+        if app is not None or broker is not None:
+            found += cluster(settings, app, broker, result_backend)
     sources = settings.sources() if settings is not None else {}
     if as_json:
         screen.show_json(

@@ -99,7 +99,6 @@ class Prober:
         self.broker_says = ""
         self.workers_say = ""
         self.unacknowledged: int | None = None
-        self.asked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="headway-prober", daemon=True)
 
     def start(self) -> None:

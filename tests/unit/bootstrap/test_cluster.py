@@ -47,3 +47,13 @@ def test_options_win_over_the_application() -> None:
     assert (other.own_app, other.transport, other.backend_label) == (True, "rabbitmq", "redis://r:3/0")
     bare = cluster_target(None, "valkey://v:4/0", None, observer_id="test")
     assert (bare.own_app, bare.broker_label, bare.backend_label) == (False, "redis://v:4/0", None)
+
+
+@pytest.mark.usefixtures("apps")
+def test_a_redis_url_stands_in_only_where_nobody_names_another() -> None:
+    stands = "redis://spare:9/0"
+    named = cluster_target("app_with", None, None, observer_id="test", redis_url=stands)
+    assert "spare" not in named.broker_label
+    for app in (None, "app_without"):
+        target = cluster_target(app, None, None, observer_id="test", redis_url=stands)
+        assert (target.broker_label, target.backend_label) == ("redis://spare:9/0", "redis://spare:9/0")
