@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -47,6 +48,9 @@ TERMINATED_AT_MOST = 5
 # Long enough that the revocation is everywhere before the task may start, on a slow machine too.
 COUNTDOWN_SECONDS = 8.0
 REPLY_SECONDS = 30.0
+# Revocations can only be timed where nothing waits before them.
+IDLE_SECONDS = 1.0
+BACKLOG_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -177,13 +181,7 @@ class Load:
         """One that is revoked with terminate while it runs."""
         result = self.sign("forever").apply_async()
         self.note(result, "forever", "terminated", "REVOKED", executed=False)
-        mark = f'"id": "{result.id}"'
-        effects = self.cluster.effects
-        wait_until(
-            lambda: effects.exists() and mark in effects.read_text(encoding="utf-8"),
-            what=f"{result.id} to run",
-            seconds=REPLY_SECONDS,
-        )
+        self._until_running(result.id, REPLY_SECONDS)
         self.revoke([result.id], terminate=True)
 
     def revoked_unseen(self, count: int) -> None:
@@ -207,6 +205,16 @@ class Load:
         wait_until(lambda: ids <= self._scheduled(), what="the countdowns to be received", seconds=REPLY_SECONDS)
         self.revoke(sorted(ids))
 
+    def until_idle(self) -> None:
+        """Send one after the other until one ran at once: what was sent before, by whomever, is no longer waiting."""
+        while True:
+            result = self.sign("add", 1, 1).apply_async()
+            self.note(result, "add", "success", "SUCCESS")
+            begun = monotonic()
+            self._until_running(result.id, BACKLOG_SECONDS)
+            if monotonic() - begun < IDLE_SECONDS:
+                return
+
     def revoke(self, ids: list[str], *, terminate: bool = False) -> None:
         """Revoke, and return when every worker has confirmed it."""
         if not ids:
@@ -216,6 +224,14 @@ class Load:
             or []
         )
         assert len(replies) == self.workers, f"{len(replies)} of {self.workers} workers confirmed the revocation"
+
+    def _until_running(self, task_id: str, seconds: float) -> None:
+        mark, effects = f'"id": "{task_id}"', self.cluster.effects
+        wait_until(
+            lambda: effects.exists() and mark in effects.read_text(encoding="utf-8"),
+            what=f"{task_id} to run",
+            seconds=seconds,
+        )
 
     def _scheduled(self) -> set[str]:
         answers = self.app.control.inspect(timeout=REPLY_SECONDS, limit=self.workers).scheduled() or {}
@@ -290,6 +306,7 @@ def mix(
         kind: getattr(load, kind) for kind in kinds if not kind.startswith("revoked")
     }
     try:
+        load.until_idle()
         for _ in range(kinds["terminated"]):
             load.terminated()
         load.revoked_unseen(kinds["revoked_unseen"])

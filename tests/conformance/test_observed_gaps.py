@@ -72,14 +72,71 @@ def test_who_stopped_in_good_order_leaves_a_gap_until_the_next_start(house: Hous
     assert gap.began_at == NOW + 5 * SECOND
 
 
-def test_whoever_starts_beside_another_that_watches_has_no_gap(house: House, clock: FakeClock) -> None:
-    first = door_over(house.services, "one")
+def beside(house: House, clock: FakeClock) -> tuple[StoreObservationDoor, StoreObservationDoor, Gap]:
+    """Two observers, of which one was killed and starts again; a task was running meanwhile."""
+    first, second = door_over(house.services, "one"), door_over(house.services, "two")
+    second.record(batch(*success("runs")[:3]))
     clock.advance(60)
-    first.record(batch(seen_at=clock.now()))
+    for door in (first, second):
+        door.record(batch(seen_at=clock.now()))
     clock.advance(2)
-    assert door_of(house).begin("two", {}) is None
+    again = door_of(house)
+    gap = again.begin("one", {})
+    assert gap is not None
+    assert gap.began_at == clock.now() - 2 * SECOND
+    clock.advance(1)
+    return second, again, again.close_gap(gap, clock.now())
+
+
+def test_what_another_observer_heard_is_not_missed(house: House, clock: FakeClock) -> None:
+    second, again, _ = beside(house, clock)
+    assert [one.reason for one in list_gaps(house.ctx)] == ["not_watching"], "nobody knows yet"
+    again.reconciled(clock.now(), 1)
+    clock.advance(1)
+    second.record(batch(seen_at=clock.now()))
+    again.record(batch(seen_at=clock.now()))
+    assert list_gaps(house.ctx) == []
+    assert gap_of(house, "runs") is None
     observers = house.store.read(lambda r: r.observed.observers())
     assert {one.id: one.stopped_at for one in observers} == {"one": None, "two": None}
+
+
+def test_what_another_observer_heard_while_the_broker_was_away_for_this_one_is_not_missed(
+    house: House, clock: FakeClock
+) -> None:
+    second, first, _ = beside(house, clock)
+    gap = first.open_gap("broker_away", clock.now())
+    clock.advance(2)
+    second.record(batch(seen_at=clock.now()))
+    first.close_gap(gap, clock.now() - SECOND)
+    found = {one.id: one for one in list_gaps(house.ctx)}[gap.id]
+    assert (found.reason, found.unresolved) == ("another_watched", 0)
+    assert found.reconciled_at is not None
+    assert gap_of(house, "runs") is None
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_two_observers_that_died_together_do_not_vouch_for_each_other(
+    house: House, clock: FakeClock, comes_back: bool
+) -> None:
+    _, again, gap = beside(house, clock)
+    if comes_back:
+        other = door_of(house)
+        theirs = other.begin("two", {})
+        assert theirs is not None
+        other.close_gap(theirs, clock.now())
+        clock.advance(1)
+        other.record(batch(seen_at=clock.now()))
+    else:
+        clock.advance(20)
+        again.record(batch(seen_at=clock.now()))
+        assert gap_of(house, "runs") is None, "the other one may still have heard it"
+        clock.advance(20)
+    again.record(batch(*success("later")[:3], seen_at=clock.now()))
+    assert gap_of(house, "runs") in {one.id for one in list_gaps(house.ctx)}
+    assert comes_back or gap_of(house, "runs") == gap.id
+    assert {one.reason for one in list_gaps(house.ctx)} == {"not_watching"}
+    assert again.known(["runs"])["runs"].gap is not None
 
 
 def test_an_observer_that_was_killed_is_noted_as_stopped_at_its_watermark(house: House, clock: FakeClock) -> None:

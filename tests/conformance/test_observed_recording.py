@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -254,6 +255,21 @@ def test_what_is_old_is_removed_and_the_counts_stay_right(database: Database) ->
 
 
 # Schema
+
+
+@pytest.mark.postgres
+def test_ids_are_in_the_order_of_code_points_whatever_the_language_of_the_database(database: Database) -> None:
+    """Pages are merged and continued in Python: a language's collation, which has other orders, would lose some."""
+    if database.kind != "postgres":
+        return
+    columns = {("jobs", "id"), ("job_labels", "job_id"), ("observed_tasks", "id")}
+    with psycopg.connect(database.url) as connection:
+        found = connection.execute(
+            "SELECT c.relname, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+            " JOIN pg_collation o ON o.oid = a.attcollation WHERE o.collname = 'C' AND c.relkind = 'r'"
+            " AND c.relnamespace = 'public'::regnamespace"
+        ).fetchall()
+    assert set(found) == columns
 
 
 def test_a_database_of_before_observations_is_upgraded(database: Database) -> None:

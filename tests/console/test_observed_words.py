@@ -14,7 +14,7 @@ from headway.model.evidence import CeleryState, Mark, Said
 from headway.model.observed import Gap, ObservedQueue, TaskView, WorkerView
 from headway.model.situation import Attention, Figure, Health, Situation, SourceView, TaskMetrics
 from headway.model.states import JobState
-from headway.service import away
+from headway.service.sitrep import away
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000

@@ -15,8 +15,10 @@ from redis import Redis
 
 from headway.client import Client
 from headway.model.errors import BrokerAway
+from headway.observe.observer import LiveAsker
 from headway.observe.sources import RedisEvents
 from headway.observe.target import Target
+from headway.system import SystemClock
 from tests.cluster.load import Record, send
 from tests.cluster.settings import Cluster
 from tests.cluster.truth import read_effects, running, settle
@@ -206,6 +208,30 @@ def test_retries_of_the_application_hide_no_gap(own_valkey: ValkeyServer) -> Non
             wait_until(lambda: source.poll(0.1), what="it to be noticed", seconds=2)
     finally:
         source.close(for_good=True)
+
+
+@pytest.mark.parametrize("kind", ["valkey", "rabbitmq"])
+def test_a_connection_that_was_cut_while_nobody_asked_is_no_broker_that_is_away(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    """RabbitMQ and firewalls end what was idle for long: the first report after it must not say unknown."""
+    server = request.getfixturevalue(f"own_{kind}")
+    with Proxy(server.port) as proxy:
+        url = server.url.replace(f":{server.port}", f":{proxy.port}")
+        app = Celery("idle", broker=url, set_as_current=False)
+        asker = LiveAsker(Target(app, own_app=True, observer_id="test"), SystemClock(), strict=False)
+        asker.start()
+        try:
+            for _ in range(3):
+                assert asker.ask(3.0, 0)().broker
+                # So long is one answer good for all who ask.
+                time.sleep(1.1)
+                proxy.cut()
+            proxy.refuse()
+            assert not asker.ask(3.0, 0)().broker
+        finally:
+            asker.stop(timeout=5.0)
+            app.close()
 
 
 def _through(cluster: Cluster, proxy: Proxy, folder: Path) -> Cluster:

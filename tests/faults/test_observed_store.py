@@ -91,6 +91,13 @@ def test_database_killed(own_postgres: PostgresServer, cluster: Cluster, tmp_pat
           leave=own_postgres.kill, back=own_postgres.start, database=database)  # fmt: skip
 
 
+def test_database_frozen(own_postgres: PostgresServer, cluster: Cluster, tmp_path: Path, away_seconds: float) -> None:
+    """It takes connections and says nothing: nobody waits for it longer than for one that refuses."""
+    database = own_postgres.create_database()
+    _away(cluster, own_postgres, tmp_path, away_seconds,
+          leave=own_postgres.pause, back=own_postgres.resume, database=database)  # fmt: skip
+
+
 @pytest.mark.long
 def test_more_is_heard_than_there_is_room_for(own_postgres: PostgresServer, own_valkey: ValkeyServer, cluster: Cluster, tmp_path: Path) -> None:  # fmt: skip
     """The buffer has an end, and what does not fit is counted, declared and shown."""
@@ -162,7 +169,7 @@ def test_two_observers_of_one_cluster(
             records += send(cluster, "add", 1, 2, times=20)
             _settled(one, len(records))
             agrees(one, cluster, records)
-            assert one.gaps() == []
+            wait_until(lambda: one.gaps() == [], what="the other one to vouch for it", every=0.2)
             for counted in (url, urls[1]):
                 wait_until(lambda: metrics(counted) == len(records), what="each counted once", every=0.2)  # noqa: B023 - asked in this round
         first.stop()

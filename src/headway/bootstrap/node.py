@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import socket
 import threading
 import time
@@ -17,6 +16,7 @@ import structlog
 
 import headway
 from headway.bootstrap.database import Opened, open_store, services_of
+from headway.bootstrap.readiness import loop_parts, store_part
 from headway.bootstrap.workloads import child_environment, population_sweep, workload
 from headway.config import Settings
 from headway.console import console_router
@@ -32,7 +32,7 @@ from headway.http.app import HttpParts, create_http_app
 from headway.http.health import Part, PartStatus
 from headway.http.security import SecuritySettings
 from headway.model.actor import Actor, Role
-from headway.model.errors import DataDirectoryInUse, EngineNotAvailable, HeadwayError, InvalidSettings, StoreUnavailable
+from headway.model.errors import DataDirectoryInUse, EngineNotAvailable, InvalidSettings, StoreUnavailable
 from headway.runtime.due import DuePart
 from headway.runtime.loop import Loop
 from headway.runtime.numbering import NumberingPart
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger("headway.node")
 DRAIN_SECONDS: Final = 10.0
 _PASSING_SECONDS: Final = 10.0
-NO_SPACE_BYTES: Final = 16 << 20
 
 
 @dataclass(slots=True)
@@ -97,31 +96,21 @@ class Node:
 
     def readiness(self) -> Mapping[str, Part]:
         """Each part as it is now; nothing that did not answer is called ok."""
-        parts: dict[str, Part] = {}
-        try:
-            took = self.services.store.ping()
-            parts["store"] = Part(PartStatus.OK, f"{self.settings.registry_label}, {took * 1000:.1f} ms")
-            free = shutil.disk_usage(self.settings.data_dir).free
-            if free < NO_SPACE_BYTES:
-                hint = "Free space on the disk of the data directory; work goes on by itself."
-                parts["store"] = Part(PartStatus.DEGRADED, f"the disk is full ({free >> 20} MiB free)", hint)
-        except HeadwayError as error:
-            parts["store"] = Part(PartStatus.UNKNOWN, error.message, error.hint)
+        return {
+            "store": store_part(self.opened, self.settings),
+            "engine": self._engine_part(),
+            **loop_parts(self.loops),
+        }
+
+    def _engine_part(self) -> Part:
         status = self.engine.status()
         said = f"{status.running} running, {status.idle_slots} idle slots"
         if status.draining:
-            parts["engine"] = Part(PartStatus.DEGRADED, f"draining, {said}", "It begins nothing more; wait or restart.")
-        elif status.lost_slots:
+            return Part(PartStatus.DEGRADED, f"draining, {said}", "It begins nothing more; wait or restart.")
+        if status.lost_slots:
             hint = "Threads cannot be stopped: give these tasks isolation='process'."
-            parts["engine"] = Part(PartStatus.DEGRADED, f"{said}, {status.lost_slots} lost", hint)
-        else:
-            parts["engine"] = Part(PartStatus.OK, said)
-        for loop in self.loops:
-            state = loop.status()
-            parts[state.name] = Part(
-                PartStatus.DEGRADED if state.error else PartStatus.OK, state.error or f"{state.runs} runs"
-            )
-        return parts
+            return Part(PartStatus.DEGRADED, f"{said}, {status.lost_slots} lost", hint)
+        return Part(PartStatus.OK, said)
 
 
 def worker_context(services: Services, worker_id: str) -> Context:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,11 +11,11 @@ import structlog
 
 from headway.bootstrap.cluster import cluster_target
 from headway.bootstrap.database import Opened, services_of
-from headway.bootstrap.node import NO_SPACE_BYTES, open_own
+from headway.bootstrap.node import open_own
+from headway.bootstrap.readiness import loop_parts, store_part
 from headway.config import Settings
 from headway.feed import FeedTailer
 from headway.http.health import Part, PartStatus
-from headway.model.errors import HeadwayError
 from headway.model.observed import ObservedWorker
 from headway.observe.observer import Observer, ObserverSettings
 from headway.observe.parse import Privacy
@@ -75,25 +74,12 @@ class ObservingNode:
 
     def readiness(self) -> Mapping[str, Part]:
         """Each part as it is now; nothing that did not answer is called ok."""
-        parts: dict[str, Part] = {}
-        try:
-            took = self.services.store.ping()
-            parts["store"] = Part(PartStatus.OK, f"{self.settings.registry_label}, {took * 1000:.1f} ms")
-            free = shutil.disk_usage(self.settings.data_dir).free
-            if free < NO_SPACE_BYTES:
-                hint = "Free space on the disk of the data directory; work goes on by itself."
-                parts["store"] = Part(PartStatus.DEGRADED, f"the disk is full ({free >> 20} MiB free)", hint)
-        except HeadwayError as error:
-            parts["store"] = Part(PartStatus.UNKNOWN, error.message, error.hint)
+        parts = {"store": store_part(self.opened, self.settings)}
         for source in self.observer.sources():
             # A cluster that is away is no fault of this server: it goes on, and says what it knows.
             status = PartStatus.OK if source.ok else PartStatus.DEGRADED
             parts[f"cluster: {source.name}"] = Part(status, source.says)
-        for loop in self.loops:
-            state = loop.status()
-            status = PartStatus.DEGRADED if state.error else PartStatus.OK
-            parts[state.name] = Part(status, state.error or f"{state.runs} runs")
-        return parts
+        return {**parts, **loop_parts(self.loops)}
 
 
 def target_of(settings: Settings, watch: Watch, observer_id: str) -> Target:

@@ -12,21 +12,18 @@ from fastapi.responses import RedirectResponse
 from headway.console import health, trail
 from headway.console.pages import Pages, watches
 from headway.console.words import text_of
-from headway.model.errors import HeadwayError, StoreUnavailable, TaskNotFound
+from headway.model.errors import HeadwayError, TaskNotFound
 from headway.model.evidence import OUR_STATE, CeleryState
 from headway.model.observed import ListTasks, TaskView
-from headway.model.situation import Situation
 from headway.model.states import JobState, states_named
 from headway.service import (
-    Context,
-    away,
     get_task,
     list_gaps,
     list_queues,
     list_tasks,
     list_workers,
-    read_sitrep,
     related_tasks,
+    report_situation,
 )
 
 PAGE_TASKS: Final = 30
@@ -127,16 +124,8 @@ async def situation_page(request: Request, pages: Pages) -> Response:
     return pages.page(request, "situation.html", **await _situation_fields(request))
 
 
-def _situation(ctx: Context) -> Situation:
-    try:
-        return read_sitrep(ctx)
-    except StoreUnavailable as error:
-        # That nobody can tell is a situation too, and no error page.
-        return away(error, ctx.services.clock.now())
-
-
 async def _situation_fields(request: Request) -> dict[str, Any]:
-    now_is = await request.state.call(_situation)
+    now_is = await request.state.call(report_situation)
     return {
         "situation": now_is,
         "now": now_is.at,

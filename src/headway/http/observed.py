@@ -19,23 +19,21 @@ from headway.http.observed_schemas import (
     TasksOut,
     WorkersOut,
 )
-from headway.model.errors import InvalidRequest, StoreUnavailable, TaskNotFound
+from headway.model.errors import InvalidRequest, TaskNotFound
 from headway.model.observed import ListTasks, TaskView
 from headway.model.reported import gap_json, queue_json, situation_json, task_json, worker_json
 from headway.model.situation import Situation
 from headway.model.states import TERMINAL_STATES, JobState
 from headway.model.times import to_rfc3339
 from headway.service import (
-    Context,
-    away,
     get_task,
     list_gaps,
     list_queues,
     list_tasks,
     list_workers,
     read_metrics,
-    read_sitrep,
     related_tasks,
+    report_situation,
 )
 
 router = APIRouter(prefix="/api/v1", tags=["observed"])
@@ -132,17 +130,9 @@ async def gaps(request: Request, call: Call) -> Response:
     return said({"items": [gap_json(one) for one in await call(list_gaps)]})
 
 
-def _situation(ctx: Context) -> Situation:
-    try:
-        return read_sitrep(ctx)
-    except StoreUnavailable as error:
-        # A report that cannot be made says so; it is never an error page.
-        return away(error, ctx.services.clock.now())
-
-
 async def _sitrep(request: Request, call: Call) -> Response:
     only_query(request)
-    return said(situation_json(await call(_situation)))
+    return said(situation_json(await call(report_situation)))
 
 
 @router.get("/sitrep", response_model=SitrepOut, responses=problems_of())
@@ -201,7 +191,7 @@ def celery_router(beat_schedule: Callable[[], dict[str, Any]]) -> APIRouter:
     async def status(request: Request, call: Call) -> Response:
         """The cluster in short."""
         only_query(request)
-        return answer(_status(await call(_situation), beat_schedule()))
+        return answer(_status(await call(report_situation), beat_schedule()))
 
     @celery.get("/api/celery/task/{task_id}", response_model=CeleryTaskOut)
     async def celery_task(request: Request, call: Call, task_id: TaskId) -> Response:

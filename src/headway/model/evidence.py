@@ -131,6 +131,7 @@ OUR_STATE: Final[Mapping[CeleryState, JobState]] = {
 """What the state of an observed task is called beside those of jobs."""
 
 _TRAIL_HEAD, _TRAIL_TAIL = 16, 48
+_TRAIL = _TRAIL_HEAD + _TRAIL_TAIL
 _MAX_RUN = 90_000
 
 
@@ -255,12 +256,15 @@ def take(task: ObservedTask, evidence: Evidence, seen_at: int) -> bool:
         Whether it was new: False for a duplicate, which changes nothing.
     """
     _, said, at, worker, facts = evidence
-    for mark in task.trail:
+    trail = task.trail
+    for mark in trail:
         if mark[0] == said and mark[1] == at and mark[2] == worker:
             return False
+    if len(trail) >= _TRAIL and at and not MEANINGS[said].ends and _was_dropped(trail, at, worker):
+        return False
     retries = facts.get("retries")
     error = facts.get("error")
-    task.trail.append(Mark(said, at, worker, retries, error[:200] if error else None))
+    trail.append(Mark(said, at, worker, retries, error[:200] if error else None))
     for name, value in facts.items():
         if name in _KEEPS_FIRST and value is not None and getattr(task, name) is None:
             setattr(task, name, value)
@@ -269,6 +273,14 @@ def take(task: ObservedTask, evidence: Evidence, seen_at: int) -> bool:
     _take_last(task, facts)
     task.seen_at = max(task.seen_at, seen_at)
     return True
+
+
+def _was_dropped(trail: list[Mark], at: int, worker: str) -> bool:
+    """Whether a saying belongs between what is left of a worker's first and of its last ones: it was heard before."""
+    kept = [mark.at for mark in trail[_TRAIL_HEAD:] if mark.worker == worker and mark.at]
+    return (
+        bool(kept) and at < min(kept) and at > max((m.at for m in trail[:_TRAIL_HEAD] if m.worker == worker), default=0)
+    )
 
 
 def _take_last(task: ObservedTask, facts: Mapping[str, Any]) -> None:
@@ -308,7 +320,7 @@ def settle(task: ObservedTask) -> None:
         if task.state == CeleryState.SUCCESS:
             # What an earlier try failed with is in the trail.
             task.error = task.traceback = None
-    if len(task.trail) > _TRAIL_HEAD + _TRAIL_TAIL:
+    if len(task.trail) > _TRAIL:
         del task.trail[_TRAIL_HEAD:-_TRAIL_TAIL]
 
 

@@ -70,7 +70,8 @@ class Gap:
     Attributes:
         reason: ``not_watching``, ``broker_away``, ``buffer_full`` (more was heard than could be stored),
             ``missed_events`` (the end of a task was missed although events were heard), ``not_stored`` (a fault of
-            ours) or ``kept_by_broker`` (the connection was lost, and nothing else).
+            ours), or that nothing is missing: ``kept_by_broker`` (the connection was lost, and nothing else),
+            ``another_watched`` (another observer over the same database heard all of it).
         began_at, ended_at: None for the end while it is open.
         reconciled_at: when everything that can still be known was asked for; None before.
         lost: events that are known to be lost.

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -29,8 +29,11 @@ from headway.ports.clock import Clock
 from headway.ports.cluster import LiveAnswer, Source
 from headway.ports.observations import ObservationDoor
 
+T = TypeVar("T")
+
 log = structlog.get_logger("headway.observe")
 _FRESH_SECONDS: Final = 1.0
+_AT_ONCE_SECONDS: Final = 0.2
 _LOOK_UPS: Final = 8
 _STOP_SECONDS: Final = 5.0
 _EVENTS_HINT: Final = (
@@ -173,7 +176,7 @@ class Observer:
 
     # ClusterView
 
-    def live(self, timeout: float) -> LiveAnswer:
+    def live(self, timeout: float) -> Callable[[], LiveAnswer]:
         """See ``ClusterView.live``."""
         try:
             expected = len(self._online())
@@ -326,16 +329,20 @@ class LiveAsker:
             self._changed.notify_all()
         self._thread.join(timeout)
 
-    def ask(self, timeout: float, expected: int) -> LiveAnswer:
+    def ask(self, timeout: float, expected: int) -> Callable[[], LiveAnswer]:
         """See ``ClusterView.live``; ``expected`` workers are waited for, 0 is as many as answer in the time."""
         ends = self._clock.monotonic() + timeout
         with self._changed:
-            if self._answer is not None and self._clock.monotonic() - self._answered_at < _FRESH_SECONDS:
-                return self._answer
-            self._wanted = self._done + 1
+            answer = self._answer
+            if answer is not None and self._clock.monotonic() - self._answered_at < _FRESH_SECONDS:
+                return lambda: answer
+            ticket = self._wanted = self._done + 1
             self._expected = expected
-            ticket = self._wanted
             self._changed.notify_all()
+        return lambda: self._wait(ticket, ends, timeout)
+
+    def _wait(self, ticket: int, ends: float, timeout: float) -> LiveAnswer:
+        with self._changed:
             while self._done < ticket:
                 left = ends - self._clock.monotonic()
                 if left <= 0 or not self._changed.wait(left):
@@ -362,11 +369,21 @@ class LiveAsker:
     def _look(self, expected: int) -> LiveAnswer:
         now = self._clock.now()
         try:
-            self._broker.ping()
+            self._at_once(self._broker.ping)
             if self._strict:
                 return LiveAnswer(broker=True, workers=None, asked_at=now, says="--strict: workers are not asked")
-            answers = self._inspector.ask("ping", timeout=0.5, expected=expected)
+            answers = self._at_once(lambda: self._inspector.ask("ping", timeout=0.5, expected=expected))
         except BrokerAway as error:
             return LiveAnswer(broker=False, workers=None, asked_at=now, says=error.message)
         says = "" if answers else "no worker answered within 0.5 s"
         return LiveAnswer(broker=True, workers=frozenset(answers), asked_at=now, says=says)
+
+    def _at_once(self, ask: Callable[[], T]) -> T:
+        """Ask once more where the first refusal came at once: so does that of a connection that was cut while idle."""
+        begun = self._clock.monotonic()
+        try:
+            return ask()
+        except BrokerAway:
+            if self._clock.monotonic() - begun > _AT_ONCE_SECONDS:
+                raise
+        return ask()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import Any, Final
 
 from celery import Celery
@@ -77,7 +78,7 @@ class Target:
         self.observer_id = observer_id
         self.transport = self._transport()
 
-    @property
+    @cached_property
     def broker_label(self) -> str:
         """The broker's URL without its password."""
         with self.app.connection_for_read() as connection:

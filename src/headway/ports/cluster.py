@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -94,8 +94,12 @@ class LiveAnswer:
 class ClusterView(Protocol):
     """The observer of this process, as the situation report sees it."""
 
-    def live(self, timeout: float) -> LiveAnswer:
-        """Ask broker and workers now, or take an answer of the last second; never longer than ``timeout`` seconds."""
+    def live(self, timeout: float) -> Callable[[], LiveAnswer]:
+        """Begin to ask broker and workers, or take an answer of the last second.
+
+        Returns:
+            What waits for the answer, never longer than ``timeout`` seconds from now.
+        """
         ...
 
     def sources(self) -> list[Source]:

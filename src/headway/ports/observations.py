@@ -65,6 +65,10 @@ class ObservedTx(Protocol):
         """Insert or replace a gap."""
         ...
 
+    def remove_gap(self, gap_id: str) -> None:
+        """Remove a gap that turned out to be none, if it is there."""
+        ...
+
     def gaps_open(self) -> list[Gap]:
         """Gaps that have not been closed, the newest first."""
         ...
@@ -121,8 +125,8 @@ class ObservedReader(Protocol):
         """How many tasks are in each Celery state."""
         ...
 
-    def count_orphans(self, gone: Sequence[str]) -> tuple[int, int]:
-        """How many tasks are running by all that is known, on workers that are gone; and how many of them in a gap."""
+    def count_orphans(self, gone: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Of each worker that is gone: how many tasks it runs by all that is known, and how many of them are in a gap."""
         ...
 
     def orphans(self, gone: Sequence[str], limit: int) -> list[ObservedTask]:
@@ -181,7 +185,6 @@ class Batch:
         watermark_at: everything that arrived before is in this batch or an earlier one.
         workers: heartbeats and answers; facts are merged over those known.
         facts: of the observer: counts of what it heard.
-        recovering: the gap whose time is looked through; None for events as they come.
     """
 
     evidence: Sequence[Evidence] = ()
@@ -189,7 +192,6 @@ class Batch:
     watermark_at: int | None = None
     workers: Sequence[ObservedWorker] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    recovering: str | None = None
 
 
 class ObservationDoor(Protocol):
@@ -203,7 +205,7 @@ class ObservationDoor(Protocol):
 
         Returns:
             The gap that is open since the last one's watermark: stored when it is closed, or when it was open
-            already. None where nobody watched before, or somebody watches now.
+            already. None where nobody watched before.
         """
         ...
 
@@ -224,7 +226,10 @@ class ObservationDoor(Protocol):
         ...
 
     def close_gap(self, gap: Gap, ended_at: int) -> Gap:
-        """Events are heard again: every live task that was last heard of before may have ended unseen."""
+        """Events are heard again: every live task that was last heard of before may have ended unseen.
+
+        Where another observer may have heard it, that is noted as soon as it is known whether it did.
+        """
         ...
 
     def kept(self, gap: Gap, at: int) -> None:

@@ -27,7 +27,7 @@ from headway.service.observing import (
 )
 from headway.service.recording import StoreObservationDoor
 from headway.service.sessions import delete_session, get_session, list_sessions, save_session
-from headway.service.sitrep import away, read_metrics, read_sitrep
+from headway.service.sitrep import read_metrics, read_sitrep, report_situation
 from headway.service.upkeep import DueReport, RescueReport, RetentionReport, enqueue_due, rescue_lapsed, run_retention
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "Services",
     "StoreJobDoor",
     "StoreObservationDoor",
-    "away",
     "cancel_job",
     "count_jobs",
     "delete_session",
@@ -62,6 +61,7 @@ __all__ = [
     "read_result",
     "read_sitrep",
     "related_tasks",
+    "report_situation",
     "rerun_job",
     "rescue_lapsed",
     "run_retention",

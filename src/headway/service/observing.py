@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headway.model.commands import ListJobs
@@ -21,7 +21,6 @@ from headway.service.verbs import verb
 MAX_PAGE = 1000
 MAX_RELATED = 1000
 _TEXT_CHARS = 1024
-_ORPHANS_COUNTED = 1000
 _LOOK_UP_SECONDS = 0.7
 
 
@@ -37,19 +36,24 @@ def list_tasks(ctx: Context, query: ListTasks) -> Page[TaskView]:
     now = ctx.services.clock.now()
 
     def work(reader: Reader) -> list[TaskView]:
-        gone = _gone(reader.observed.workers(), now)
-        observed = reader.observed.list_tasks(query, gone, at)
-        items = [task_view(task, gone) for task in observed]
-        jobs = _jobs_query(query)
-        if jobs is not None:
-            items += [job_view(job, now) for job in reader.list_jobs(jobs).items]
-        items.sort(key=lambda item: (item.at, item.id), reverse=True)
-        return items
+        return newest_tasks(reader, query, gone_workers(reader.observed.workers(), now), now, at)
 
     items = ctx.services.store.read(work)
     page = items[: query.limit]
     more = len(items) > query.limit
     return Page(page, write_cursor(page[-1].at, page[-1].id) if more else None)
+
+
+def newest_tasks(
+    reader: Reader, query: ListTasks, gone: Sequence[str], now: int, at: tuple[int, str] | None = None
+) -> list[TaskView]:
+    """The tasks of a page and at least one more, where there is more; ``gone`` are workers that count as gone."""
+    items = [task_view(task, gone) for task in reader.observed.list_tasks(query, gone, at)]
+    jobs = _jobs_query(query)
+    if jobs is not None:
+        items += [job_view(job, now) for job in reader.list_jobs(jobs).items]
+    items.sort(key=lambda item: (item.at, item.id), reverse=True)
+    return items
 
 
 def _jobs_query(query: ListTasks) -> ListJobs | None:
@@ -80,7 +84,7 @@ def get_task(ctx: Context, task_id: str) -> TaskView:
         if job is not None:
             return job_view(job, now)
         task = reader.observed.task(task_id)
-        return None if task is None else task_view(task, _gone(reader.observed.workers(), now), whole=True)
+        return None if task is None else task_view(task, gone_workers(reader.observed.workers(), now), whole=True)
 
     found = ctx.services.store.read(work)
     cluster = ctx.services.cluster
@@ -102,7 +106,7 @@ def related_tasks(ctx: Context, task_id: str) -> list[TaskView]:
         task = reader.observed.task(task_id)
         if task is None:
             return []
-        gone = _gone(reader.observed.workers(), now)
+        gone = gone_workers(reader.observed.workers(), now)
         return [task_view(one, gone) for one in reader.observed.related(task.root_id or task.id, MAX_RELATED)]
 
     return ctx.services.store.read(work)
@@ -115,26 +119,34 @@ def list_workers(ctx: Context) -> list[WorkerView]:
 
     def work(reader: Reader) -> list[WorkerView]:
         observed = reader.observed.workers()
-        gone = _gone(observed, now)
-        orphans: dict[str, int] = {}
-        for task in reader.observed.orphans(gone, _ORPHANS_COUNTED):
-            orphans[task.worker or ""] = orphans.get(task.worker or "", 0) + 1
-        found = [
-            WorkerView(
-                one.hostname,
-                one.standing(now),
-                one.seen_at,
-                "observed",
-                orphans.get(one.hostname, 0),
-                {**one.facts, "first_seen_at": one.first_seen_at, "heartbeat_at": one.heartbeat_at},
-            )
-            for one in observed
-        ]
-        lease = ctx.services.limits.lease_seconds
-        found += [_own_worker(row, now, lease) for row in reader.own_workers()]
-        return sorted(found, key=lambda one: one.name)
+        orphans = reader.observed.count_orphans(gone_workers(observed, now))
+        return worker_views(ctx, reader, observed, orphans, now)
 
     return ctx.services.store.read(work)
+
+
+def worker_views(
+    ctx: Context,
+    reader: Reader,
+    observed: Sequence[ObservedWorker],
+    orphans: Mapping[str, tuple[int, int]],
+    now: int,
+) -> list[WorkerView]:
+    """Workers observed, with how many orphans each left, and those of this server, by name."""
+    found = [
+        WorkerView(
+            one.hostname,
+            one.standing(now),
+            one.seen_at,
+            "observed",
+            orphans.get(one.hostname, (0, 0))[0],
+            {**one.facts, "first_seen_at": one.first_seen_at, "heartbeat_at": one.heartbeat_at},
+        )
+        for one in observed
+    ]
+    lease = ctx.services.limits.lease_seconds
+    found += [_own_worker(row, now, lease) for row in reader.own_workers()]
+    return sorted(found, key=lambda one: one.name)
 
 
 def _own_worker(row: dict[str, Any], now: int, lease: float) -> WorkerView:
@@ -168,10 +180,6 @@ def list_gaps(ctx: Context, limit: int = 100) -> list[Gap]:
 
 def gone_workers(workers: Sequence[ObservedWorker], now: int) -> list[str]:
     """Names of those that are gone or said goodbye."""
-    return _gone(workers, now)
-
-
-def _gone(workers: Sequence[ObservedWorker], now: int) -> list[str]:
     return [one.hostname for one in workers if one.standing(now) in ("gone", "offline")]
 
 

@@ -16,6 +16,7 @@ from headway.model.observed import Gap, ObservedQueue, ObservedWorker, Observer,
 from headway.ports.observations import Batch, Recorded
 from headway.ports.store import Tx
 from headway.service.context import Context
+from headway.service.gaps import begin_watching, judge_gaps
 
 log = structlog.get_logger("headway.observations")
 _PURGED_AT_ONCE: Final = 500
@@ -36,8 +37,6 @@ _ASKED = frozenset({Said.SEEN_RUNNING, Said.SEEN_WAITING})
 _FOUND_OUT = frozenset(said for said in Said if said.value.startswith("result_"))
 # A task that is seen running at every look is written again at most so often.
 _RESIGHT_MICROSECONDS: Final = 5_000_000
-# An observer whose watermark is younger is taken to be watching.
-_WATCHES: Final = 30_000_000
 
 
 class StoreObservationDoor:
@@ -56,30 +55,13 @@ class StoreObservationDoor:
         # Recorded by several threads of an observer; what is remembered must be what the database has.
         self._lock = threading.Lock()
         self._recent: OrderedDict[str, ObservedTask] = OrderedDict()
+        self._unsure: list[Gap] = []
 
     def begin(self, observer_id: str, facts: Mapping[str, Any]) -> Gap | None:
         """See ``ObservationDoor.begin``."""
         now = self._services.clock.now()
         gap_id = self._services.ids.new_id()
-
-        def work(tx: Tx) -> tuple[Gap | None, Observer]:
-            observed = tx.observed
-            observed.lock()
-            before = observed.observers()
-            watching = [one for one in before if one.stopped_at is None and now - one.watermark_at < _WATCHES]
-            last = max((one.watermark_at for one in before), default=None)
-            others = {one.id for one in watching} - {observer_id}
-            gap = _left_open(tx, others, now)
-            if gap is None and not others and last is not None:
-                gap = Gap(gap_id, observer_id, "not_watching", last)
-            observer = Observer(observer_id, now, last or now, None, dict(facts))
-            for one in before:
-                if one.stopped_at is None and one not in watching:
-                    observed.put_observer(replace(one, stopped_at=one.watermark_at))
-            observed.put_observer(observer)
-            return gap, observer
-
-        gap, self._observer = self._services.store.write(work)
+        gap, self._observer = self._services.store.write(lambda tx: begin_watching(tx, observer_id, facts, now, gap_id))
         return gap
 
     def end(self) -> None:
@@ -104,10 +86,14 @@ class StoreObservationDoor:
                     facts={**observer.facts, **batch.facts},
                 )
             cached = self._remembered(batch)
-            merge = self._services.store.write(lambda tx: self._record(tx, batch, observer, cached))
+            merge, unsure = self._services.store.write(lambda tx: self._record(tx, batch, observer, cached))
             self._observer = observer
             if not self._services.store.shared:
                 self._remember(merge)
+            if len(unsure) < len(self._unsure):
+                # Tasks were marked.
+                self._unsure = unsure
+                self._recent.clear()
         return Recorded(merge.fresh, merge.duplicates, merge.of_jobs)
 
     def _remembered(self, batch: Batch) -> dict[str, ObservedTask]:
@@ -131,7 +117,9 @@ class StoreObservationDoor:
             raise RuntimeError("begin() comes first")
         return self._observer
 
-    def _record(self, tx: Tx, batch: Batch, observer: Observer, cached: Mapping[str, ObservedTask]) -> _Merge:
+    def _record(
+        self, tx: Tx, batch: Batch, observer: Observer, cached: Mapping[str, ObservedTask]
+    ) -> tuple[_Merge, list[Gap]]:
         observed = tx.observed
         observed.lock()
         merge = _Merge(tx, batch, cached)
@@ -142,9 +130,12 @@ class StoreObservationDoor:
             observed.add_tallies(self._tallies(merge.counted))
         if batch.workers:
             observed.put_workers(list(_merged_workers(observed.workers(), batch.workers)))
+        unsure = self._unsure
         if batch.watermark_at is not None:
             observed.put_observer(observer)
-        return merge
+            if unsure:
+                unsure = judge_gaps(tx, unsure, observer.id, self._services.clock.now())
+        return merge, unsure
 
     def _tallies(self, counted: Iterable[tuple[ObservedTask, Evidence]]) -> list[Tally]:
         # First by what was said, then by labels: a batch says little that is different.
@@ -211,26 +202,16 @@ class StoreObservationDoor:
 
     def close_gap(self, gap: Gap, ended_at: int) -> Gap:
         """See ``ObservationDoor.close_gap``."""
-        closed = replace(gap, ended_at=ended_at)
+        closed, now = replace(gap, ended_at=ended_at), self._services.clock.now()
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> list[Gap]:
             tx.observed.lock()
-            tx.observed.put_gap(closed)
-            if not self._others_listen(tx, ended_at):
-                tx.observed.mark_gap(gap.id, ended_at)
+            return judge_gaps(tx, [closed], self._mine().id, now)
 
         with self._lock:
-            self._services.store.write(work)
+            self._unsure += self._services.store.write(work)
             self._recent.clear()
         return closed
-
-    def _others_listen(self, tx: Tx, now: int) -> bool:
-        """Whether another observer has heard what this one missed."""
-        deaf = {one.observer for one in tx.observed.gaps_open()} | {self._mine().id}
-        return any(
-            one.id not in deaf and one.stopped_at is None and now - one.watermark_at < _WATCHES
-            for one in tx.observed.observers()
-        )
 
     def kept(self, gap: Gap, at: int) -> None:
         """See ``ObservationDoor.kept``."""
@@ -263,15 +244,19 @@ class StoreObservationDoor:
         """See ``ObservationDoor.reconciled``."""
         now = self._services.clock.now()
 
-        def work(tx: Tx) -> None:
-            left = recovered
+        def work(tx: Tx) -> dict[str, Gap]:
+            left, read = recovered, {}
             for gap in tx.observed.gaps_unread():
                 if gap.ended_at is not None and gap.ended_at <= until:
                     # What was found is told of one of them: nobody can say in which it lay.
-                    tx.observed.put_gap(replace(gap, reconciled_at=now, recovered=gap.recovered + left))
+                    read[gap.id] = replace(gap, reconciled_at=now, recovered=gap.recovered + left)
+                    tx.observed.put_gap(read[gap.id])
                     left = 0
+            return read
 
-        self._services.store.write(work)
+        with self._lock:
+            read = self._services.store.write(work)
+            self._unsure = [read.get(gap.id, gap) for gap in self._unsure]
 
     def live(self, after: tuple[int, str], limit: int) -> list[ObservedTask]:
         """See ``ObservationDoor.live``."""
@@ -288,16 +273,6 @@ class StoreObservationDoor:
 
 def _add(values: dict[tuple[str, str, str, str, str], float], key: tuple[str, str, str, str, str], more: float) -> None:
     values[key] = values.get(key, 0.0) + more
-
-
-def _left_open(tx: Tx, watching: set[str], now: int) -> Gap | None:
-    """The gap that observers left open who no longer watch, several of them made one; those of `watching` stay theirs."""
-    left = [gap for gap in tx.observed.gaps_open() if gap.observer not in watching]
-    first = min(left, key=lambda one: one.began_at, default=None)
-    for gap in left:
-        if gap is not first:
-            tx.observed.put_gap(replace(gap, ended_at=now, reconciled_at=now))
-    return first
 
 
 class _Merge:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Final
 
-from headway.model.errors import HeadwayError
+from headway.model.errors import HeadwayError, StoreUnavailable
 from headway.model.evidence import CeleryState
-from headway.model.observed import Gap, ListTasks, ObservedQueue, ObservedWorker, Observer, TaskView, WorkerView
+from headway.model.observed import Gap, ListTasks, ObservedQueue, Observer, TaskView, WorkerView
 from headway.model.situation import (
     Attention,
     Figure,
@@ -24,12 +26,16 @@ from headway.ports.cluster import LiveAnswer, Source
 from headway.ports.store import Reader
 from headway.service.attention import look_for
 from headway.service.context import Context
-from headway.service.observing import gone_workers, list_queues, list_tasks, list_workers, task_view
+from headway.service.observing import gone_workers, newest_tasks, task_view, worker_views
 from headway.service.verbs import verb
 
 LIVE_SECONDS: Final = 0.7
 """The whole of what a report waits for anybody outside: with all else it must answer within a second."""
 
+REPORT_SECONDS: Final = 3.0
+"""What a whole report may take; a database that is only busy answers sooner."""
+
+_REPORTING: Final = threading.BoundedSemaphore(16)
 RECENT: Final = 10
 _UPCOMING: Final = 10
 _GAPS: Final = 20
@@ -47,7 +53,9 @@ class Stored:
     unresolved: dict[str, int]
     live_jobs: dict[JobState, int]
     ended_jobs: dict[JobState, int] | None
-    workers: list[ObservedWorker]
+    views: list[WorkerView]
+    queues: list[ObservedQueue]
+    recent: list[TaskView]
     gaps: list[Gap]
     observers: list[Observer]
     orphans: list[TaskView]
@@ -58,13 +66,14 @@ class Stored:
 @verb
 def read_sitrep(ctx: Context) -> Situation:
     """The situation now. Raises ``StoreUnavailable`` when our own database does not answer."""
-    stored = _stored(ctx)
     cluster = ctx.services.cluster
-    answer = cluster.live(LIVE_SECONDS) if cluster is not None else None
-    workers = [_as_answered(one, answer) for one in list_workers(ctx)]
-    queues = [one for one in list_queues(ctx) if stored.now - one.seen_at < _STALE_MICROSECONDS or cluster is None]
+    # They are asked while the database is read.
+    waiting = cluster.live(LIVE_SECONDS) if cluster is not None else None
+    stored = _stored(ctx)
+    answer = waiting() if waiting is not None else None
+    workers = [_as_answered(one, answer) for one in stored.views]
+    queues = [one for one in stored.queues if stored.now - one.seen_at < _STALE_MICROSECONDS or cluster is None]
     watched = cluster is not None or _is_watched(ctx, stored)
-    recent = list_tasks(ctx, ListTasks(limit=RECENT)).items
     sources = _sources(ctx, stored, answer)
     attention = look_for(
         now=stored.now,
@@ -84,13 +93,40 @@ def read_sitrep(ctx: Context) -> Situation:
         health=health,
         metrics=metrics,
         figures=figures,
-        recent=tuple(recent),
+        recent=tuple(stored.recent),
         queues=tuple(queues),
         workers=tuple(workers),
         upcoming=stored.upcoming,
         attention=tuple(attention),
         sources=tuple(sources),
     )
+
+
+def report_situation(ctx: Context) -> Situation:
+    """``read_sitrep``, or that nobody can tell: a database that is away is no error here, nor is it waited for.
+
+    One that is frozen takes connections and says nothing: what was asked of it is left to a thread of its own.
+    """
+    now = ctx.services.clock.now()
+    if not _REPORTING.acquire(blocking=False):
+        return away(StoreUnavailable("those who asked before still wait for it"), now)
+    answered: Future[Situation] = Future()
+
+    def ask() -> None:
+        try:
+            answered.set_result(read_sitrep(ctx))
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            answered.set_exception(error)
+        finally:
+            _REPORTING.release()
+
+    threading.Thread(target=ask, name="headway-report", daemon=True).start()
+    try:
+        return answered.result(REPORT_SECONDS)
+    except StoreUnavailable as error:
+        return away(error, now)
+    except TimeoutError:
+        return away(StoreUnavailable(f"it has said nothing for {REPORT_SECONDS:g} seconds"), now)
 
 
 def _stored(ctx: Context) -> Stored:
@@ -100,6 +136,7 @@ def _stored(ctx: Context) -> Stored:
         observed = reader.observed
         workers = observed.workers()
         gone = gone_workers(workers, now)
+        orphans = observed.count_orphans(gone)
         upcoming = [
             Upcoming(task.id, task.name, task.eta or 0, "observed") for task in observed.upcoming(now, _UPCOMING)
         ] + [Upcoming(job.id, job.task, job.run_at or 0, "job") for job in reader.upcoming(_UPCOMING)]
@@ -109,11 +146,13 @@ def _stored(ctx: Context) -> Stored:
             unresolved=observed.unresolved(),
             live_jobs=reader.counts(),
             ended_jobs=ctx.services.job_totals.figures(reader),
-            workers=workers,
+            views=worker_views(ctx, reader, workers, orphans, now),
+            queues=observed.queues(),
+            recent=newest_tasks(reader, ListTasks(limit=RECENT), gone, now)[:RECENT],
             gaps=observed.gaps(_GAPS),
             observers=observed.observers(),
-            orphans=[task_view(task, gone) for task in observed.orphans(gone, _ORPHANS)],
-            orphaned=observed.count_orphans(gone),
+            orphans=[task_view(task, gone) for task in observed.orphans(gone, _ORPHANS)] if orphans else [],
+            orphaned=(sum(count for count, _ in orphans.values()), sum(missing for _, missing in orphans.values())),
             upcoming=tuple(sorted(upcoming, key=lambda one: one.due_at)[:_UPCOMING]),
         )
 
@@ -272,8 +311,8 @@ def read_metrics(ctx: Context) -> Metrics:
     return Metrics(
         at=stored.now,
         tallies=tuple(tallies),
-        workers=tuple(list_workers(ctx)),
-        queues=tuple(one for one in list_queues(ctx) if stored.now - one.seen_at < _STALE_MICROSECONDS),
+        workers=tuple(stored.views),
+        queues=tuple(one for one in stored.queues if stored.now - one.seen_at < _STALE_MICROSECONDS),
         jobs=jobs,
         tasks=stored.tasks,
         age=age,

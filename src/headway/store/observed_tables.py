@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from headway.store.tables import CLEANED, metadata
+from headway.store.tables import CLEANED, ListedId, metadata
 
 # An unknown state would be a fault of ours, not of what was observed: the service writes no others.
 observed_tasks = sa.Table(
     "observed_tasks",
     metadata,
-    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("id", ListedId, primary_key=True),
     sa.Column("name", sa.String(255)),
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("rank", sa.Integer, nullable=False),

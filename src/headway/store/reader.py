@@ -14,7 +14,7 @@ from headway.model.paging import read_cursor, write_cursor
 from headway.model.states import LIVE_STATES, JobState
 from headway.ports.store import StoredResult
 from headway.store.access import Access
-from headway.store.observed import SqlObservedReader
+from headway.store.observed_reader import SqlObservedReader
 from headway.store.rows import (
     ATTEMPT_COLUMNS,
     JOB_COLUMNS,
@@ -140,40 +140,27 @@ class SqlReader:
 
     def counts(self) -> dict[JobState, int]:
         """See ``Reader.counts``."""
-        statement = (
-            sa.select(jobs.c.state, sa.func.count())
-            .where(jobs.c.state.in_([str(state) for state in sorted(LIVE_STATES)]))
-            .group_by(jobs.c.state)
-        )
-        found = {JobState(row[0]): int(row[1]) for row in self._access.connection.execute(statement)}
+        found = {JobState(state): int(count) for state, count in self._access.rows(self._statements.live_counts, {})}
         return {state: found.get(state, 0) for state in JobState if state in LIVE_STATES}
 
     def ended_counts(self, after: int, until: int) -> dict[JobState, int]:
         """See ``Reader.ended_counts``."""
-        statement = (
-            sa.select(jobs.c.state, sa.func.count())
-            .where(jobs.c.finished_at.is_not(None), jobs.c.finished_at > after, jobs.c.finished_at <= until)
-            .group_by(jobs.c.state)
-        )
-        return {JobState(row[0]): int(row[1]) for row in self._access.connection.execute(statement)}
+        found = self._access.rows(self._statements.ended_counts, {"after": after, "until": until})
+        return {JobState(state): int(count) for state, count in found}
 
     def own_workers(self) -> list[dict[str, Any]]:
         """See ``Reader.own_workers``."""
-        statement = sa.select(workers).order_by(workers.c.beat_at.desc()).limit(_SHOWN_WORKERS)
-        return [dict(row._mapping) for row in self._access.connection.execute(statement)]  # noqa: SLF001 - its documented way
+        names = [column.name for column in workers.columns]
+        found = self._access.rows(self._statements.newest_workers, {"batch": _SHOWN_WORKERS})
+        return [dict(zip(names, row, strict=True)) for row in found]
 
     def upcoming(self, limit: int) -> list[Job]:
         """See ``Reader.upcoming``."""
-        found: list[Job] = []
-        for state in DUE_STATES:
-            statement = (
-                sa.select(*JOB_COLUMNS)
-                .where(jobs.c.state == sa.literal_column(f"'{state}'"), jobs.c.run_at.is_not(None))
-                .where(jobs.c.finished_at.is_(None))
-                .order_by(jobs.c.run_at)
-                .limit(limit)
-            )
-            found += [to_job(row) for row in self._access.connection.execute(statement)]
+        found = [
+            to_job(JobRow._make(row))
+            for statement in self._statements.upcoming
+            for row in self._access.rows(statement, {"batch": limit})
+        ]
         return sorted(found, key=lambda job: (job.run_at or 0, job.id))[:limit]
 
     def has_lapsed(self, silent_for: int) -> bool:

@@ -8,8 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
+from headway.model.states import LIVE_STATES
 from headway.store.dialects import DialectFacts
-from headway.store.observed import ObservedStatements
+from headway.store.observed_statements import ObservedStatements
 from headway.store.prepared import SIZES, ManyRows, Prepared, insert_many, positional, records
 from headway.store.rows import EVENT_COLUMNS, JOB_COLUMNS
 from headway.store.tables import attempts, audit, counters, events, job_labels, job_logs, jobs, sessions, workers
@@ -79,9 +80,36 @@ class Statements:
             .where(jobs.c.id == _p("job_id"), _RUNNING)
             .returning(jobs.c.fence)
         )
+        self._prepare_report(prepare)
         self._prepare_upkeep(prepare, facts)
         self._prepare_documents(prepare)
         self._prepare_feed(prepare, dialect, facts)
+
+    def _prepare_report(self, prepare: _Prepare) -> None:
+        """What every situation report reads."""
+        counted = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
+        live = jobs.c.state.in_([sa.literal_column(f"'{state}'") for state in sorted(LIVE_STATES)])
+        self.live_counts = prepare(counted.where(live))
+        self.ended_counts = prepare(
+            counted.where(
+                jobs.c.finished_at.is_not(None),
+                jobs.c.finished_at > _p("after", sa.BigInteger),
+                jobs.c.finished_at <= _p("until", sa.BigInteger),
+            )
+        )
+        self.newest_workers = prepare(
+            sa.select(workers).order_by(workers.c.beat_at.desc()).limit(_p("batch", sa.Integer))
+        )
+        self.upcoming = [
+            prepare(
+                sa.select(*JOB_COLUMNS)
+                .where(jobs.c.state == sa.literal_column(f"'{state}'"), jobs.c.run_at.is_not(None))
+                .where(jobs.c.finished_at.is_(None))
+                .order_by(jobs.c.run_at)
+                .limit(_p("batch", sa.Integer))
+            )
+            for state in DUE_STATES
+        ]
 
     def _prepare_upkeep(self, prepare: _Prepare, facts: DialectFacts) -> None:
         self.due = prepare(

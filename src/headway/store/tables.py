@@ -24,6 +24,9 @@ metadata = sa.MetaData(
 # SQLite only counts an INTEGER PRIMARY KEY by itself; Postgres wants 64 bits.
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+# Pages are merged and continued in the order of code points, which is not that of a database with a language's collation.
+ListedId = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
+
 
 def _one_of(column: str, values: list[str]) -> str:
     # Not IN: SQLite builds a table of its list anew for every row that is checked, a fifth of an UPDATE's cost.
@@ -46,7 +49,7 @@ CLEANED = {
 jobs = sa.Table(
     "jobs",
     metadata,
-    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("id", ListedId, primary_key=True),
     sa.Column("task", sa.String(255), nullable=False),
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("queue", sa.String(255), nullable=False),
@@ -136,7 +139,7 @@ job_labels = sa.Table(
     sa.Column("name", sa.String(63), primary_key=True),
     sa.Column("value", sa.String(255), primary_key=True),
     sa.Column("submitted_at", sa.BigInteger, primary_key=True),
-    sa.Column("job_id", sa.String(255), primary_key=True),
+    sa.Column("job_id", ListedId, primary_key=True),
     sqlite_with_rowid=False,
 )
 sa.Index("ix_job_labels_job_id", job_labels.c.job_id)

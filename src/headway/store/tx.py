@@ -13,7 +13,7 @@ from headway.model.commands import BeatAnswer, BeatReport, Begun, NewLogLine
 from headway.model.job import Job, Session
 from headway.model.states import BY_VERB, JobState, Verb
 from headway.ports.store import EndedAttempt, Lapsed, Move, Moved, TransitionRefused
-from headway.store.observed import SqlObservedTx
+from headway.store.observed_tx import SqlObservedTx
 from headway.store.prepared import Cursor
 from headway.store.rows import JOB_COLUMNS, JobRow, to_job
 from headway.store.statements import Statements

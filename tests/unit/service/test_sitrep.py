@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from headway.model.observed import GONE_SECONDS, ObservedQueue, friendly_name
 from headway.model.reported import situation_json
 from headway.model.situation import Health, Situation
 from headway.ports.cluster import LiveAnswer, Source
-from headway.service import Context, StoreObservationDoor, away, cancel_job, read_sitrep
+from headway.service import Context, StoreObservationDoor, cancel_job, read_sitrep, report_situation
 from headway.testing.clock import FakeClock
 from tests.observations import NOW, SECOND, batch, door_over, said, success, worker
 from tests.unit.store.house import House, open_house
@@ -32,8 +32,9 @@ class ClusterOf:
     events: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
 
-    def live(self, timeout: float) -> LiveAnswer:
-        return LiveAnswer(self.broker, self.workers if self.broker else None, self.clock.now(), self.says)
+    def live(self, timeout: float) -> Callable[[], LiveAnswer]:
+        workers = self.workers if self.broker else None
+        return lambda: LiveAnswer(self.broker, workers, self.clock.now(), self.says)
 
     def sources(self) -> list[Source]:
         now = self.clock.now()
@@ -292,11 +293,19 @@ def test_names_are_made_friendly(name: str | None, friendly: str) -> None:
     assert friendly_name(name) == friendly
 
 
-def test_while_our_own_database_is_away_the_report_says_so_and_nothing_else() -> None:
-    report = away(StoreUnavailable("disk gone"), NOW)
+def test_while_our_own_database_is_away_the_report_says_so_and_nothing_else(scene: Scene, tmp_path: Path) -> None:
+    scene.hears(*success("a"))
+    scene.house.store.close()
+    # What cannot be opened, as on a disk that went away.
+    for file in tmp_path.rglob("registry.db*"):
+        file.unlink()
+    (tmp_path / "registry.db").mkdir(exist_ok=True)
+    with pytest.raises(StoreUnavailable):
+        read_sitrep(scene.ctx)
+    report = report_situation(scene.ctx)
     assert report.health is Health.UNKNOWN
     assert codes(report) == {"database_away"}
-    assert "disk gone" in report.attention[0].says
+    assert "unable to open" in report.attention[0].says
     assert report.attention[0].remedy
     assert report.metrics.success_rate is None
     assert not any(figure.complete or figure.seen_at for figure in report.figures.values())
