@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol
 
 from amqp.exceptions import NotFound
+from amqp.transport import TCPTransport
 from celery.events.event import get_exchange
 from kombu import Connection, Consumer, Queue
 from kombu.serialization import loads
@@ -20,6 +21,8 @@ AT_ONCE: Final = 500
 """So many messages of one look mean that more may wait."""
 _GATHER_SECONDS: Final = 0.02
 _PREFETCH: Final = 5_000
+_MORE_SECONDS: Final = 0.001
+_AHEAD_BYTES: Final = 8_192
 _CHECK_SECONDS: Final = 5.0
 RETAIN_SECONDS: Final = 300
 """So long RabbitMQ keeps what is published for an observer that went without a word."""
@@ -188,6 +191,15 @@ def _of_envelope(data: bytes) -> Raw:
         return Raw(b"", "application/json", "utf-8")
 
 
+def _read_ahead(connection: Connection) -> None:
+    """Take what has arrived from the kernel at once: py-amqp asks for every piece of a frame, nine times a message."""
+    driver: Any = connection.connection
+    transport = driver.transport
+    if type(transport) is TCPTransport:
+        receive = transport.sock.recv
+        transport._quick_recv = lambda size: receive(max(size, _AHEAD_BYTES))  # noqa: SLF001 - keeps what is too much
+
+
 class AmqpEvents:
     """A queue of the observer's own at the exchange of events.
 
@@ -218,6 +230,7 @@ class AmqpEvents:
         try:
             connection = self._connection = self._target.connection()
             connection.connect()
+            _read_ahead(connection)
             # A queue that we have just made ourselves, before something else failed, has kept nothing.
             kept = self._kept(connection) and not self._unproven
             self._unproven = not kept
@@ -266,21 +279,25 @@ class AmqpEvents:
     def poll(self, seconds: float) -> list[Raw]:
         """See ``EventSource.poll``."""
         assert self._connection is not None
-        wait = seconds
         try:
-            while len(self._found) < AT_ONCE:
-                try:
-                    self._connection.drain_events(timeout=wait)
-                except TimeoutError:
-                    break
-                if wait == seconds:
-                    _breathe()
-                wait = 0.001
+            with suppress(TimeoutError):
+                self._drain(seconds, 1)
+                _breathe()
+                self._drain(_MORE_SECONDS, AT_ONCE)
             self._connection.heartbeat_check()
         except Exception as error:
             raise BrokerAway(f"the queue of events was lost: {error}") from error
         found, self._found = self._found, []
         return found
+
+    def _drain(self, seconds: float, messages: int) -> None:
+        """Read until there are so many. Raises ``TimeoutError`` when nothing more came for so long."""
+        assert self._connection is not None
+        amqp: Any = self._connection.connection
+        # Connection.drain_events would tell the socket its time limit anew for every frame.
+        with amqp.transport.having_timeout(seconds):
+            while len(self._found) < messages:
+                amqp.on_inbound_frame(amqp.transport.read_frame())
 
     def check(self) -> None:
         """See ``EventSource.check``."""
