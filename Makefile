@@ -8,6 +8,9 @@ DEV    := $(VENV)/.installed-dev
 BENCH  := $(VENV)/.installed-bench
 INPUTS := pyproject.toml hatch_build.py
 
+# Where this is set, each of the thousands of processes that the tests start would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run install test check format docs faults compat bench bench-observe clean
 
