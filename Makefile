@@ -7,6 +7,8 @@ RUN    := $(VENV)/.installed-run
 DEV    := $(VENV)/.installed-dev
 BENCH  := $(VENV)/.installed-bench
 INPUTS := pyproject.toml hatch_build.py
+# A third of the time tests wait for servers that start, stop or are away.
+WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores + (cores + 1) / 2)))
 
 # Where this is set, each of the thousands of processes that the tests start would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -23,7 +25,7 @@ run: $(RUN) ## Install what running needs, start everything, run the main job, k
 install: $(DEV) ## Install the development set into .venv
 
 test: $(DEV) ## Install the development set, start the servers the tests need, run the tests (ARGS='-k name')
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(DEV) ## Lint, format, types, imports, sizes and docs
 	@sh tools/check.sh

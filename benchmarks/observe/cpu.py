@@ -18,6 +18,7 @@ from benchmarks.processes import ChildFailed
 
 _RATE = 2_000
 _SETTLE_SECONDS = 2.0
+_TRIES = 3
 _HALF = Goal(at_most=0.5)
 _WAYS = {True: "up to ten events a message", False: "one event a message"}
 _Key = tuple[str, bool, str]
@@ -35,7 +36,7 @@ def cpu_per_event(plan: Plan) -> list[Figure]:
             for broker in brokers:
                 with running(broker) as url:
                     for contender in all_of_them:
-                        idle, found = _once(contender, url, seconds)
+                        idle, found = _whole(contender, url, seconds)
                         idles[broker, contender.name].append(idle * 100)
                         for multi, cost in found.items():
                             costs[broker, multi, contender.name].append(cost * 1e6)
@@ -65,6 +66,16 @@ def _rows(costs: dict[_Key, list[float]], broker: str, multi: bool, busy: tuple[
             goal = _HALF if name == FLOWER.name else None
             figures.append(Figure(f"{where}, Headway : {name}", "times", ratios, goal, busy))
     return figures
+
+
+def _whole(contender: Contender, broker: str, seconds: int) -> tuple[float, dict[bool, float]]:
+    """As ``_once``; a contender that missed events is tried again, and the run fails with the third miss."""
+    for _ in range(_TRIES - 1):
+        try:
+            return _once(contender, broker, seconds)
+        except ChildFailed as error:
+            say(f"{contender.name}: {error}; once more")
+    return _once(contender, broker, seconds)
 
 
 def _once(contender: Contender, broker: str, seconds: int) -> tuple[float, dict[bool, float]]:

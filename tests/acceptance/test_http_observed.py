@@ -41,9 +41,11 @@ class Watched:
         ]  # fmt: skip
         for place, one in enumerate(heard):
             door.record(batch(*one, seen_at=now + place * SECOND))
+        at = node.services.clock.now()
         # Ahead of the clock: it must be online for as long as the tests of this file take on a slow machine.
-        at = node.services.clock.now() + 60 * SECOND
-        beat = worker("one@host", at, active=1, processed=9, pool="prefork", concurrency=2, queues=["celery"], pid=7)
+        beat = worker(
+            "one@host", at + 60 * SECOND, active=1, processed=9, pool="prefork", concurrency=2, queues=["celery"], pid=7
+        )
         door.record(batch(seen_at=at, workers=[beat, worker("two@host", now)]))
         door.queues(
             [

@@ -62,14 +62,15 @@ def test_who_starts_again_finds_the_time_since_the_last_watermark(house: House, 
     assert (kept.began_at, kept.ended_at) == (NOW + 2 * SECOND, NOW + 60 * SECOND)
 
 
-def test_who_stopped_in_good_order_leaves_a_gap_until_the_next_start(house: House, clock: FakeClock) -> None:
+def test_who_stopped_in_good_order_has_heard_until_its_last_watermark(house: House, clock: FakeClock) -> None:
     first = door_over(house.services, "one")
-    clock.advance(5)
+    first.record(batch(watermark_at=NOW + 5 * SECOND))
+    clock.advance(15)
     first.end()
     clock.advance(60)
     gap = door_of(house).begin("one", {})
     assert gap is not None
-    assert gap.began_at == NOW + 5 * SECOND
+    assert gap.began_at == NOW + 5 * SECOND, "it was stopping for some time, and heard nothing then"
 
 
 def beside(house: House, clock: FakeClock) -> tuple[StoreObservationDoor, StoreObservationDoor, Gap]:
@@ -113,6 +114,32 @@ def test_what_another_observer_heard_while_the_broker_was_away_for_this_one_is_n
     assert (found.reason, found.unresolved) == ("another_watched", 0)
     assert found.reconciled_at is not None
     assert gap_of(house, "runs") is None
+
+
+def test_two_observers_that_were_cut_off_together_do_not_vouch_for_each_other(house: House, clock: FakeClock) -> None:
+    one, two = door_over(house.services, "one"), door_over(house.services, "two")
+    one.record(batch(*success("runs")[:3]))
+    clock.advance(5)
+    for door in (one, two):
+        # Each hears of its own loss and of its new connection in one look.
+        door.close_gap(door.open_gap("broker_away", clock.now() - SECOND), clock.now())
+        clock.advance(1)
+    for door in (one, two, one):
+        door.record(batch(seen_at=clock.now()))
+        clock.advance(1)
+    assert {gap.reason for gap in list_gaps(house.ctx)} == {"broker_away"}
+    assert gap_of(house, "runs") in {gap.id for gap in list_gaps(house.ctx)}
+
+
+def test_a_gap_that_nobody_judged_is_judged_by_whoever_starts_next(house: House, clock: FakeClock) -> None:
+    _, _, gap = beside(house, clock)
+    clock.advance(5)
+    # Both are killed and made anew under other names, as replicas without a disk of their own are.
+    third = door_of(house)
+    third.begin("three", {})
+    clock.advance(40)
+    third.record(batch(*success("later")[:3], seen_at=clock.now()))
+    assert gap_of(house, "runs") == gap.id
 
 
 @pytest.mark.parametrize("comes_back", [False, True])

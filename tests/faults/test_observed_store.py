@@ -91,6 +91,7 @@ def test_database_killed(own_postgres: PostgresServer, cluster: Cluster, tmp_pat
           leave=own_postgres.kill, back=own_postgres.start, database=database)  # fmt: skip
 
 
+@pytest.mark.long
 def test_database_frozen(own_postgres: PostgresServer, cluster: Cluster, tmp_path: Path, away_seconds: float) -> None:
     """It takes connections and says nothing: nobody waits for it longer than for one that refuses."""
     database = own_postgres.create_database()

@@ -34,6 +34,7 @@ T = TypeVar("T")
 log = structlog.get_logger("headway.observe")
 _FRESH_SECONDS: Final = 1.0
 _AT_ONCE_SECONDS: Final = 0.2
+_WORKERS_SECONDS: Final = 0.5
 _LOOK_UPS: Final = 8
 _STOP_SECONDS: Final = 5.0
 _EVENTS_HINT: Final = (
@@ -312,6 +313,7 @@ class LiveAsker:
         self._changed = threading.Condition()
         self._wanted = 0
         self._expected = 0
+        self._ends = 0.0
         self._done = 0
         self._answer: LiveAnswer | None = None
         self._answered_at = 0.0
@@ -337,7 +339,7 @@ class LiveAsker:
             if answer is not None and self._clock.monotonic() - self._answered_at < _FRESH_SECONDS:
                 return lambda: answer
             ticket = self._wanted = self._done + 1
-            self._expected = expected
+            self._expected, self._ends = expected, ends
             self._changed.notify_all()
         return lambda: self._wait(ticket, ends, timeout)
 
@@ -372,11 +374,15 @@ class LiveAsker:
             self._at_once(self._broker.ping)
             if self._strict:
                 return LiveAnswer(broker=True, workers=None, asked_at=now, says="--strict: workers are not asked")
-            answers = self._at_once(lambda: self._inspector.ask("ping", timeout=0.5, expected=expected))
+            answers = self._at_once(lambda: self._inspector.ask("ping", timeout=self._left(), expected=expected))
         except BrokerAway as error:
             return LiveAnswer(broker=False, workers=None, asked_at=now, says=error.message)
-        says = "" if answers else "no worker answered within 0.5 s"
+        says = "" if answers else f"no worker answered within {_WORKERS_SECONDS:g} s"
         return LiveAnswer(broker=True, workers=frozenset(answers), asked_at=now, says=says)
+
+    def _left(self) -> float:
+        """How long workers are waited for: what a broken connection took is taken from it."""
+        return max(0.1, min(_WORKERS_SECONDS, self._ends - self._clock.monotonic() - 0.1))
 
     def _at_once(self, ask: Callable[[], T]) -> T:
         """Ask once more where the first refusal came at once: so does that of a connection that was cut while idle."""

@@ -124,6 +124,8 @@ class Recorder:
         self._persist(self._begin)
         while True:
             ending = self._stop.is_set()
+            # Known before it is looked whether all was taken: a loss that comes between would be passed over.
+            good = self._listener.good_at if self._listener.connected else 0
             items = self._buffer.take(_MESSAGES, 0 if ending else _FIRST_WAIT)
             if items and not ending and len(items) < _MESSAGES and not self._buffer.waiting:
                 self._stop.wait(_GATHER_SECONDS)
@@ -138,9 +140,8 @@ class Recorder:
                     return
             elif ending:
                 break
-            elif self._clock.monotonic() - self._watermark > _WATERMARK_SECONDS and self._listener.connected:
+            elif self._clock.monotonic() - self._watermark > _WATERMARK_SECONDS and good:
                 # Not now: the connection may have been cut since it was last known to work.
-                good = self._listener.good_at
                 self._record(Batch(seen_at=good, watermark_at=good, facts=self._told()))
         if self._begun and not self._persist(self._door.end):
             log.warning("observe.end_not_stored")

@@ -194,8 +194,8 @@ def _of_envelope(data: bytes) -> Raw:
 def _read_ahead(connection: Connection) -> None:
     """Take what has arrived from the kernel at once: py-amqp asks for every piece of a frame, nine times a message."""
     driver: Any = connection.connection
-    transport = driver.transport
-    if type(transport) is TCPTransport:
+    if isinstance(driver.transport, TCPTransport):
+        transport: Any = driver.transport
         receive = transport.sock.recv
         transport._quick_recv = lambda size: receive(max(size, _AHEAD_BYTES))  # noqa: SLF001 - keeps what is too much
 
@@ -294,10 +294,16 @@ class AmqpEvents:
         """Read until there are so many. Raises ``TimeoutError`` when nothing more came for so long."""
         assert self._connection is not None
         amqp: Any = self._connection.connection
-        # Connection.drain_events would tell the socket its time limit anew for every frame.
-        with amqp.transport.having_timeout(seconds):
+        socket = amqp.transport.sock
+        # Once for all frames: Connection.drain_events tells the socket its time limit anew for each.
+        socket.settimeout(seconds)
+        try:
             while len(self._found) < messages:
                 amqp.on_inbound_frame(amqp.transport.read_frame())
+        finally:
+            with suppress(OSError):
+                # Closed by a broker that says why: that is what must be heard of.
+                socket.settimeout(None)
 
     def check(self) -> None:
         """See ``EventSource.check``."""

@@ -65,6 +65,10 @@ class ObservedTx(Protocol):
         """Insert or replace a gap."""
         ...
 
+    def gaps_around(self, began_at: int, ended_at: int) -> list[Gap]:
+        """Gaps that have a moment of this time in them; one that is open goes on for ever."""
+        ...
+
     def remove_gap(self, gap_id: str) -> None:
         """Remove a gap that turned out to be none, if it is there."""
         ...
@@ -210,7 +214,7 @@ class ObservationDoor(Protocol):
         ...
 
     def end(self) -> None:
-        """The observer stops in good order: everything that reached it is stored."""
+        """The observer stops in good order: what it heard until its last watermark is stored."""
         ...
 
     def record(self, batch: Batch) -> Recorded:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
+from typing import Final
 
 from headway.model.actor import Actor, Role
 from headway.ports.blobs import BlobStore
@@ -14,6 +16,9 @@ from headway.ports.signal import Signal
 from headway.ports.store import Store
 from headway.service.endings import Endings
 from headway.service.totals import JobTotals
+
+# More than there are threads that answer requests: half of them may be left behind by a database that is frozen.
+_REPORTS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class Services:
     Attributes:
         catalog: None where no application is loaded.
         cluster: the observer of this process; None where none runs.
+        reports: bounds the situation reports that are being made, those among them that nobody waits for any longer.
         runs_jobs: False where this server only watches, and refuses to submit, cancel and run again.
     """
 
@@ -55,6 +61,7 @@ class Services:
     cluster: ClusterView | None = None
     runs_jobs: bool = True
     job_totals: JobTotals = field(init=False)
+    reports: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_REPORTS))
 
     def __post_init__(self) -> None:
         # Frozen: this is the way to set what follows from the rest.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from headway.model.observed import Gap, Observer
@@ -11,17 +12,32 @@ from headway.ports.store import Tx
 
 _WATCHES: Final = 30_000_000
 """An observer that was heard of so lately may still be watching (microseconds)."""
+_JUDGED_ANEW: Final = 600_000_000
+
+_WATCHED: Final = "another_watched"
+_AWAY: Final = frozenset(("not_watching", "broker_away"))
+# Nothing was missed in these.
+_WHOLE: Final = frozenset((_WATCHED, "kept_by_broker"))
 
 
-def begin_watching(
-    tx: Tx, observer_id: str, facts: Mapping[str, Any], now: int, gap_id: str
-) -> tuple[Gap | None, Observer]:
-    """An observer starts.
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What an observer finds.
 
-    Returns:
-        The gap that is open since anybody was last known to watch (not stored, unless it was open already; None where
-        nobody ever did), and the observer as it is stored.
+    Attributes:
+        observer: as it is stored.
+        gap: open since anybody was last known to watch; not stored, unless it was open already. None where nobody ever
+            watched.
+        unsure: gaps of before that nobody may have judged: whoever had to may have been killed meanwhile.
     """
+
+    observer: Observer
+    gap: Gap | None
+    unsure: list[Gap]
+
+
+def begin_watching(tx: Tx, observer_id: str, facts: Mapping[str, Any], now: int, gap_id: str) -> Start:
+    """An observer starts."""
     observed = tx.observed
     observed.lock()
     before = observed.observers()
@@ -35,7 +51,8 @@ def begin_watching(
         if one.stopped_at is None and one not in watching:
             observed.put_observer(replace(one, stopped_at=one.watermark_at))
     observed.put_observer(observer)
-    return gap, observer
+    lately = observed.gaps_around(now - _JUDGED_ANEW, now)
+    return Start(observer, gap, [one for one in lately if one.ended_at is not None and one.reason in _AWAY])
 
 
 def _left_open(tx: Tx, watching: set[str], now: int) -> Gap | None:
@@ -48,43 +65,44 @@ def _left_open(tx: Tx, watching: set[str], now: int) -> Gap | None:
     return first
 
 
-def judge_gaps(tx: Tx, gaps: Sequence[Gap], mine: str, now: int) -> list[Gap]:
-    """Store closed gaps, and mark the tasks whose end may lie in one, unless another observer heard what this one missed.
+def judge_gaps(tx: Tx, gaps: Sequence[Gap], now: int) -> list[Gap]:
+    """Mark the tasks whose end may lie in one of these, unless another observer heard what was missed.
 
     Args:
         tx: where to; its lock is held.
-        gaps: all closed.
-        mine: id of the observer that missed it.
-        now: by its clock.
+        gaps: stored, and all closed.
+        now: by the clock of whoever judges.
 
     Returns:
         Those of which nobody knows it yet: another observer was there lately, and its next sign of life will tell.
     """
     unsure = []
-    for one in gaps:
-        gap = one
+    for gap in gaps:
         assert gap.ended_at is not None
-        heard = _heard_by_another(tx, gap, mine, now)
-        if heard and gap.reason == "not_watching":
-            # Whoever comes and goes beside another leaves no trace.
-            tx.observed.remove_gap(gap.id)
+        around = tx.observed.gaps_around(gap.began_at, gap.ended_at)
+        known = next((one for one in around if one.id == gap.id), None)
+        if known is None or known.reason == _WATCHED:
+            # Another observer has judged it meanwhile.
             continue
-        if heard and gap.reason == "broker_away":
-            gap = replace(gap, reason="another_watched", reconciled_at=gap.reconciled_at or now)
-        tx.observed.put_gap(gap)
+        deaf = {one.observer for one in around if one.reason not in _WHOLE} | {gap.observer}
+        heard = _heard_by_another(tx, gap, deaf, now)
         if heard is None:
             unsure.append(gap)
         elif not heard:
             tx.observed.mark_gap(gap.id, gap.ended_at)
+        elif gap.reason == "not_watching":
+            # Whoever comes and goes beside another leaves no trace.
+            tx.observed.remove_gap(gap.id)
+        elif gap.reason == "broker_away":
+            tx.observed.put_gap(replace(known, reason=_WATCHED, reconciled_at=known.reconciled_at or now))
     return unsure
 
 
-def _heard_by_another(tx: Tx, gap: Gap, mine: str, now: int) -> bool | None:
+def _heard_by_another(tx: Tx, gap: Gap, deaf: AbstractSet[str], now: int) -> bool | None:
     assert gap.ended_at is not None
-    deaf = {one.observer for one in tx.observed.gaps_open()} | {mine}
     heard: bool | None = False
     for one in tx.observed.observers():
-        # One that began meanwhile has a gap of its own before.
+        # One that began meanwhile may not have listened yet.
         if one.id in deaf or one.started_at > gap.began_at:
             continue
         if one.watermark_at >= gap.ended_at:

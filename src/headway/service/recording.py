@@ -61,14 +61,16 @@ class StoreObservationDoor:
         """See ``ObservationDoor.begin``."""
         now = self._services.clock.now()
         gap_id = self._services.ids.new_id()
-        gap, self._observer = self._services.store.write(lambda tx: begin_watching(tx, observer_id, facts, now, gap_id))
-        return gap
+        start = self._services.store.write(lambda tx: begin_watching(tx, observer_id, facts, now, gap_id))
+        with self._lock:
+            self._observer, self._unsure = start.observer, start.unsure
+        return start.gap
 
     def end(self) -> None:
         """See ``ObservationDoor.end``."""
         observer = self._mine()
         now = self._services.clock.now()
-        ended = replace(observer, watermark_at=now, stopped_at=now)
+        ended = replace(observer, stopped_at=now)
         self._services.store.write(lambda tx: tx.observed.put_observer(ended))
 
     def record(self, batch: Batch) -> Recorded:
@@ -134,7 +136,7 @@ class StoreObservationDoor:
         if batch.watermark_at is not None:
             observed.put_observer(observer)
             if unsure:
-                unsure = judge_gaps(tx, unsure, observer.id, self._services.clock.now())
+                unsure = judge_gaps(tx, unsure, self._services.clock.now())
         return merge, unsure
 
     def _tallies(self, counted: Iterable[tuple[ObservedTask, Evidence]]) -> list[Tally]:
@@ -206,7 +208,8 @@ class StoreObservationDoor:
 
         def work(tx: Tx) -> list[Gap]:
             tx.observed.lock()
-            return judge_gaps(tx, [closed], self._mine().id, now)
+            tx.observed.put_gap(closed)
+            return judge_gaps(tx, [closed], now)
 
         with self._lock:
             self._unsure += self._services.store.write(work)
@@ -244,19 +247,16 @@ class StoreObservationDoor:
         """See ``ObservationDoor.reconciled``."""
         now = self._services.clock.now()
 
-        def work(tx: Tx) -> dict[str, Gap]:
-            left, read = recovered, {}
+        def work(tx: Tx) -> None:
+            tx.observed.lock()
+            left = recovered
             for gap in tx.observed.gaps_unread():
                 if gap.ended_at is not None and gap.ended_at <= until:
                     # What was found is told of one of them: nobody can say in which it lay.
-                    read[gap.id] = replace(gap, reconciled_at=now, recovered=gap.recovered + left)
-                    tx.observed.put_gap(read[gap.id])
+                    tx.observed.put_gap(replace(gap, reconciled_at=now, recovered=gap.recovered + left))
                     left = 0
-            return read
 
-        with self._lock:
-            read = self._services.store.write(work)
-            self._unsure = [read.get(gap.id, gap) for gap in self._unsure]
+        self._services.store.write(work)
 
     def live(self, after: tuple[int, str], limit: int) -> list[ObservedTask]:
         """See ``ObservationDoor.live``."""

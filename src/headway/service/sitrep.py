@@ -35,7 +35,6 @@ LIVE_SECONDS: Final = 0.7
 REPORT_SECONDS: Final = 3.0
 """What a whole report may take; a database that is only busy answers sooner."""
 
-_REPORTING: Final = threading.BoundedSemaphore(16)
 RECENT: Final = 10
 _UPCOMING: Final = 10
 _GAPS: Final = 20
@@ -107,8 +106,8 @@ def report_situation(ctx: Context) -> Situation:
 
     One that is frozen takes connections and says nothing: what was asked of it is left to a thread of its own.
     """
-    now = ctx.services.clock.now()
-    if not _REPORTING.acquire(blocking=False):
+    now, places = ctx.services.clock.now(), ctx.services.reports
+    if not places.acquire(blocking=False):
         return away(StoreUnavailable("those who asked before still wait for it"), now)
     answered: Future[Situation] = Future()
 
@@ -118,9 +117,13 @@ def report_situation(ctx: Context) -> Situation:
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             answered.set_exception(error)
         finally:
-            _REPORTING.release()
+            places.release()
 
-    threading.Thread(target=ask, name="headway-report", daemon=True).start()
+    try:
+        threading.Thread(target=ask, name="headway-report", daemon=True).start()
+    except RuntimeError:
+        places.release()
+        raise
     try:
         return answered.result(REPORT_SECONDS)
     except StoreUnavailable as error:

@@ -68,6 +68,13 @@ class ObservedStatements:
         self.forget_queues = Prepared(sa.delete(observed_queues).where(observed_queues.c.seen_at < before), dialect)
         self.forget_observers = Prepared(sa.delete(observers).where(observers.c.watermark_at < before), dialect)
         self.forget_gaps = Prepared(sa.delete(observed_gaps).where(closed, observed_gaps.c.ended_at < before), dialect)
+        began, ended = (sa.bindparam(name, type_=sa.BigInteger()) for name in ("began", "ended"))
+        self.gaps_around = Prepared(
+            sa.select(observed_gaps)
+            .where(observed_gaps.c.began_at <= ended)
+            .where(sa.or_(observed_gaps.c.ended_at.is_(None), observed_gaps.c.ended_at >= began)),
+            dialect,
+        )
         self.remove_gap = Prepared(
             sa.delete(observed_gaps).where(observed_gaps.c.id == sa.bindparam("gap_id", type_=sa.String())), dialect
         )

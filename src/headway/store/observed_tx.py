@@ -129,6 +129,11 @@ class SqlObservedTx:
         )  # fmt: skip
         self._statements.gaps.run(self._cursor, [row])
 
+    def gaps_around(self, began_at: int, ended_at: int) -> list[Gap]:
+        """See ``ObservedTx.gaps_around``."""
+        found = self._statements.gaps_around.rows(self._cursor, {"began": began_at, "ended": ended_at})
+        return [Gap(*row) for row in found]
+
     def remove_gap(self, gap_id: str) -> None:
         """See ``ObservedTx.remove_gap``."""
         self._wrote()

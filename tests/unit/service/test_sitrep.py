@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from headway.model.observed import GONE_SECONDS, ObservedQueue, friendly_name
 from headway.model.reported import situation_json
 from headway.model.situation import Health, Situation
 from headway.ports.cluster import LiveAnswer, Source
-from headway.service import Context, StoreObservationDoor, cancel_job, read_sitrep, report_situation
+from headway.ports.store import Reader, Store
+from headway.service import Context, StoreObservationDoor, cancel_job, read_sitrep, report_situation, sitrep
 from headway.testing.clock import FakeClock
 from tests.observations import NOW, SECOND, batch, door_over, said, success, worker
 from tests.unit.store.house import House, open_house
+from tests.waiting import wait_until
 
 
 @dataclass
@@ -310,6 +313,34 @@ def test_while_our_own_database_is_away_the_report_says_so_and_nothing_else(scen
     assert report.metrics.success_rate is None
     assert not any(figure.complete or figure.seen_at for figure in report.figures.values())
     assert set(situation_json(report)["task_metrics"]) == set(situation_json(report)["figures"])
+
+
+def test_a_database_that_says_nothing_is_not_waited_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+
+    class Silent:
+        def __init__(self, store: Store) -> None:
+            self.store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.store, name)
+
+        def read(self, work: Callable[[Reader], Any]) -> Any:
+            assert answers.wait(20)
+            return self.store.read(work)
+
+    ctx = scene.ctx
+    services = replace(ctx.services, store=Silent(ctx.services.store), reports=threading.BoundedSemaphore(3))
+    ctx = replace(ctx, services=services)
+    monkeypatch.setattr(sitrep, "REPORT_SECONDS", 0.05)
+    for says in ("said nothing", "said nothing", "said nothing", "those who asked before"):
+        report = report_situation(ctx)
+        assert (report.health, codes(report)) == (Health.UNKNOWN, {"database_away"})
+        assert says in report.attention[0].says
+    answers.set()
+    monkeypatch.setattr(sitrep, "REPORT_SECONDS", 20.0)
+    # Those that nobody waited for give their places back.
+    wait_until(lambda: codes(report_situation(ctx)) != {"database_away"}, what="a place", seconds=20)
 
 
 def test_a_report_never_holds_a_number_where_a_source_is_unknown(scene: Scene) -> None:
