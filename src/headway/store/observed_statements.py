@@ -95,6 +95,9 @@ class ObservedStatements:
         """What every situation report reads."""
         tasks = observed_tasks.c
         batch = sa.bindparam("batch", type_=sa.Integer())
+        self.newest = Prepared(
+            sa.select(observed_tasks).order_by(tasks.seen_first_at.desc(), tasks.id.desc()).limit(batch), dialect
+        )
         self.by_state = Prepared(sa.select(observed_counts), dialect)
         self.all_tallies = Prepared(sa.select(observed_tallies), dialect)
         self.all_queues = Prepared(sa.select(observed_queues).order_by(observed_queues.c.name), dialect)

@@ -97,6 +97,11 @@ class Statements:
                 jobs.c.finished_at <= _p("until", sa.BigInteger),
             )
         )
+        self.newest_jobs = prepare(
+            sa.select(*JOB_COLUMNS)
+            .order_by(jobs.c.submitted_at.desc(), jobs.c.id.desc())
+            .limit(_p("batch", sa.Integer))
+        )
         self.newest_workers = prepare(
             sa.select(workers).order_by(workers.c.beat_at.desc()).limit(_p("batch", sa.Integer))
         )
