@@ -133,6 +133,7 @@ def _settled(client: Client, count: int) -> None:
     )
 
 
+@pytest.mark.long
 def test_two_observers_of_one_cluster(
     own_postgres: PostgresServer, cluster: Cluster, tmp_path: Path, fault_rounds: int
 ) -> None:

@@ -75,7 +75,7 @@ def _orphans(orphans: Sequence[TaskView], orphaned: int) -> Iterator[Attention]:
             "See them with `headway tasks --orphaned`. With task_acks_late the broker gives them to another worker; "
             "without, send them again."
         )
-        says = f"{orphaned:,} tasks were begun by workers that are gone ({names})"
+        says = f"{_some(orphaned, 'task was', 'tasks were')} begun by workers that are gone ({names})"
         yield Attention("orphans", "error", says, remedy, min(one.at for one in orphans))
 
 
@@ -88,7 +88,8 @@ def _queues(queues: Sequence[ObservedQueue], workers: Sequence[WorkerView], now:
         if not depth:
             continue
         if consumers == 0 or (consumers is None and asked and queue.name not in consumed):
-            says = f"{depth:,} messages wait in {queue.name}, which no worker consumes"
+            waiting = _some(depth, "message waits", "messages wait")
+            says = f"{waiting} in the queue {queue.name}, which no worker consumes"
             remedy = f"Start a worker with -Q {queue.name}, or `celery control add_consumer {queue.name}`."
             yield Attention("queue_without_consumer", "error", says, remedy)
             continue
@@ -96,7 +97,7 @@ def _queues(queues: Sequence[ObservedQueue], workers: Sequence[WorkerView], now:
         if isinstance(oldest, int) and now - oldest > _OLD_SECONDS * 1_000_000:
             least = "at least " if queue.facts.get("oldest") != "exact" else ""
             minutes = (now - oldest) / 60_000_000
-            says = f"the oldest of {depth:,} messages in {queue.name} has waited for {least}{minutes:,.0f} minutes"
+            says = f"the oldest of {_some(depth, 'message', 'messages')} in {queue.name} has waited for {least}{minutes:,.0f} minutes"
             yield Attention("queue_old", "warning", says, "Start more workers for it, or see what holds them.", oldest)
         elif depth >= _MANY and (queue.facts.get("growth_per_minute") or 0) > depth:
             says = f"{queue.name} grows by {queue.facts['growth_per_minute']:,.0f} messages a minute"
@@ -107,11 +108,16 @@ def _gaps(gaps: Sequence[Gap], unresolved: int, now: int) -> Iterator[Attention]
     lost = sum(one.lost for one in gaps if now - (one.ended_at or now) < _LATELY_SECONDS * 1_000_000)
     if lost:
         remedy = "Give Headway's database more room to write: events came faster than they could be stored."
-        yield Attention("events_dropped", "error", f"{lost:,} messages were dropped within the last hour", remedy)
+        dropped = _some(lost, "message was", "messages were")
+        yield Attention("events_dropped", "error", f"{dropped} dropped within the last hour", remedy)
     if unresolved:
         since = min((gap.began_at for gap in gaps if gap.unresolved), default=None)
-        says = f"the end of {unresolved:,} tasks may have been missed"
+        says = f"the end of {_some(unresolved, 'task', 'tasks')} may have been missed"
         remedy = (
             "Keep results (no ignore_result) in a backend that Headway may read, so that ends are found afterwards."
         )
         yield Attention("ends_missed", "warning", says, remedy, since)
+
+
+def _some(count: int, one: str, more: str) -> str:
+    return f"{count:,} {one if count == 1 else more}"
