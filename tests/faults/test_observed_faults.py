@@ -35,6 +35,8 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
+# Machines that run tests do other things, too.
+_SLOW = 3
 SHORT_SECONDS, LONG_SECONDS = 5.0, 30.0
 
 
@@ -178,7 +180,8 @@ def test_broker_and_workers_frozen_and_results_flushed(
             with watcher.away("the only worker"):
                 gone = time.monotonic()
                 report = becomes(client, "degraded", seconds=4)
-                assert report["workers"][0]["standing"] == "silent"
+                # Gone already where no heartbeat came through since the broker was frozen.
+                assert report["workers"][0]["standing"] in {"silent", "gone"}
                 assert "no_worker" in {one["code"] for one in report["attention"]}
                 last_for(away_seconds, gone)
         finally:
@@ -224,12 +227,12 @@ def test_a_connection_that_was_cut_while_nobody_asked_is_no_broker_that_is_away(
         asker.start()
         try:
             for _ in range(3):
-                assert asker.ask(LIVE_SECONDS, 0)().broker
+                assert asker.ask(_SLOW * LIVE_SECONDS, 0)().broker
                 # So long is one answer good for all who ask.
                 time.sleep(1.1)
                 proxy.cut()
             proxy.refuse()
-            assert not asker.ask(LIVE_SECONDS, 0)().broker
+            assert not asker.ask(_SLOW * LIVE_SECONDS, 0)().broker
         finally:
             asker.stop(timeout=5.0)
             app.close()

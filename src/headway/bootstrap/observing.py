@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +28,6 @@ from headway.service.recording import observations_sweep
 from headway.system import SystemIds
 
 log = structlog.get_logger("headway.observe")
-_SWITCH_SECONDS: Final = 0.0005
 _ID_FILE: Final = "observer-id"
 
 
@@ -62,9 +60,6 @@ class ObservingNode:
 
     def start(self) -> None:
         """Begin to watch."""
-        # A report asks the cluster while it reads the database. Each of its statements lets go of the interpreter, and
-        # would wait 5 ms to get it back while the other thread computes.
-        sys.setswitchinterval(_SWITCH_SECONDS)
         self.services.job_totals.warm()
         for loop in self.loops:
             loop.start()

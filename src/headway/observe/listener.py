@@ -9,7 +9,7 @@ import structlog
 
 from headway.model.errors import BrokerAway
 from headway.observe.buffer import Buffer, Connected, Lost
-from headway.observe.sources import AT_ONCE, EventSource
+from headway.observe.sources import EventSource
 from headway.ports.clock import Clock
 
 log = structlog.get_logger("headway.observe")
@@ -91,16 +91,18 @@ class Listener:
         self.good_at, quiet_since = now, self._clock.monotonic()
         try:
             while not self._stop.is_set():
+                # Before it: whoever is frozen while it reads has not heard what came meanwhile.
+                asked = self._clock.now()
                 messages = self._source.poll(_POLL_SECONDS)
                 now = self._clock.now()
-                self.caught_up = len(messages) < AT_ONCE
+                self.caught_up = self._source.drained
                 if messages:
                     self._buffer.put(messages, now)
                     self.heard_at = now
-                    if len(messages) < AT_ONCE:
+                    if self._source.drained:
                         # Read to its end. What has waited while nobody read may be followed by nothing: then the
                         # broker has dropped what came after it.
-                        self.good_at = now
+                        self.good_at = asked
                     quiet_since = self._clock.monotonic()
                 elif self._clock.monotonic() - quiet_since > SILENCE_SECONDS:
                     # A cut cable says nothing, and neither do workers that have nothing to do.

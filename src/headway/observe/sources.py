@@ -56,7 +56,14 @@ def _breathe() -> None:
 
 
 class EventSource(Protocol):
-    """Events of a cluster as they are published."""
+    """Events of a cluster as they are published.
+
+    Attributes:
+        drained: whether the last look read all that had come: more may wait where it took as much as it may, and nobody
+            knows what was lost where the connection broke.
+    """
+
+    drained: bool
 
     def connect(self) -> bool:
         """Begin to listen.
@@ -95,6 +102,7 @@ class RedisEvents:
         self._subscription: Any = None
         self._early: list[Raw] = []
         self._broken: Exception | None = None
+        self.drained = False
 
     def connect(self) -> bool:
         """See ``EventSource.connect``."""
@@ -124,6 +132,7 @@ class RedisEvents:
     def poll(self, seconds: float) -> list[Raw]:
         """See ``EventSource.poll``."""
         found, self._early = self._early, []
+        self.drained = False
         wait = 0.0 if found else seconds
         try:
             if self._broken is not None:
@@ -132,6 +141,7 @@ class RedisEvents:
                 # Not get_message(): taking its answer apart costs as much as reading it.
                 message = self._subscription.parse_response(block=False, timeout=wait)
                 if message is None:
+                    self.drained = True
                     break
                 if message[0] == b"pmessage":
                     found.append(_of_envelope(message[3]))
@@ -215,6 +225,7 @@ class AmqpEvents:
         self._found: list[Raw] = []
         self._epoch = 0
         self._unproven = False
+        self.drained = False
 
     @property
     def queue_name(self) -> str:
@@ -280,10 +291,13 @@ class AmqpEvents:
         """See ``EventSource.poll``."""
         assert self._connection is not None
         try:
-            with suppress(TimeoutError):
+            self.drained = False
+            try:
                 self._drain(seconds, 1)
                 _breathe()
                 self._drain(_MORE_SECONDS, AT_ONCE)
+            except TimeoutError:
+                self.drained = True
             self._connection.heartbeat_check()
         except Exception as error:
             raise BrokerAway(f"the queue of events was lost: {error}") from error

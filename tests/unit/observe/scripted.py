@@ -15,7 +15,7 @@ from headway.observe.buffer import Buffer
 from headway.observe.listener import Listener
 from headway.observe.parse import Parser, Privacy
 from headway.observe.recorder import Recorder
-from headway.observe.sources import Raw
+from headway.observe.sources import AT_ONCE, Raw
 from headway.ports.observations import Batch, ObservationDoor, Recorded
 from headway.service import StoreObservationDoor, system_context
 from headway.testing.clock import FakeClock
@@ -62,6 +62,8 @@ class ScriptedSource:
                 return bool(self._steps.pop(0))
         return False
 
+    drained = True
+
     def poll(self, seconds: float) -> list[Raw]:
         with self._said:
             if not self._steps:
@@ -70,6 +72,7 @@ class ScriptedSource:
                 return []
             step = self._steps.pop(0)
         if isinstance(step, list):
+            self.drained = len(step) < AT_ONCE
             return step
         raise BrokerAway("cut")
 
