@@ -182,11 +182,8 @@ def test_broker_and_workers_frozen_and_results_flushed(
                 becomes(client, "degraded", seconds=4)
                 # Gone already where no heartbeat came through since the broker was frozen; and degraded it may be for
                 # another reason first.
-                wait_until(
-                    lambda: client.sitrep()["workers"][0]["standing"] in {"silent", "gone"},
-                    what="the worker to be called silent",
-                    seconds=4,
-                    every=0.1,
+                report = wait_until(
+                    lambda: _silent(client), what="the worker to be called silent", seconds=4, every=0.1
                 )
                 assert "no_worker" in {one["code"] for one in report["attention"]}
                 last_for(away_seconds, gone)
@@ -242,6 +239,12 @@ def test_a_connection_that_was_cut_while_nobody_asked_is_no_broker_that_is_away(
         finally:
             asker.stop(timeout=5.0)
             app.close()
+
+
+def _silent(client: Client) -> dict[str, Any] | None:
+    """The report in which the only worker does not answer."""
+    report = client.sitrep()
+    return report if report["workers"][0]["standing"] in {"silent", "gone"} else None
 
 
 def _through(cluster: Cluster, proxy: Proxy, folder: Path) -> Cluster:
