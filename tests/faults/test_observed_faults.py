@@ -185,6 +185,7 @@ def test_broker_and_workers_frozen_and_results_flushed(
                 report = wait_until(
                     lambda: _silent(client), what="the worker to be called silent", seconds=4, every=0.1
                 )
+                assert report is not None
                 assert "no_worker" in {one["code"] for one in report["attention"]}
                 last_for(away_seconds, gone)
         finally:
