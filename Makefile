@@ -10,7 +10,7 @@ INPUTS := pyproject.toml hatch_build.py
 # A third of the time tests wait for servers that start, stop or are away.
 WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores + (cores + 1) / 2)))
 
-# Where this is set, each of the thousands of processes that the tests start would compile every module anew.
+# Where this is set, each process that the tests start would compile every module of ours anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

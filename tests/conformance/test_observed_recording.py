@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -257,10 +259,12 @@ def test_what_is_old_is_removed_and_the_counts_stay_right(database: Database) ->
 # Schema
 
 
-@pytest.mark.postgres
 def test_ids_are_in_the_order_of_code_points_whatever_the_language_of_the_database(database: Database) -> None:
     """Pages are merged and continued in Python: a language's collation, which has other orders, would lose some."""
     if database.kind != "postgres":
+        with closing(sqlite3.connect(database.folder / "registry.db")) as file:
+            order = file.execute("SELECT coll FROM pragma_index_xinfo('ix_observed_tasks_listed') WHERE name = 'id'")
+            assert order.fetchall() == [("BINARY",)]
         return
     columns = {("jobs", "id"), ("job_labels", "job_id"), ("observed_tasks", "id")}
     with psycopg.connect(database.url) as connection:

@@ -51,7 +51,6 @@ _REASONS: Final[Mapping[str, str]] = {
     "missed_events": "events were heard, but that of its end was not",
     "not_stored": "Headway could not store what it heard",
     "kept_by_broker": "the connection was lost",
-    "another_watched": "the connection was lost, and another observer watched",
 }
 
 
