@@ -23,7 +23,6 @@ from headway.service import (
     list_tasks,
     list_workers,
     related_tasks,
-    report_situation,
 )
 
 PAGE_TASKS: Final = 30
@@ -125,7 +124,7 @@ async def situation_page(request: Request, pages: Pages) -> Response:
 
 
 async def _situation_fields(request: Request) -> dict[str, Any]:
-    now_is = await request.state.call(report_situation)
+    now_is = await request.state.call.situation()
     return {
         "situation": now_is,
         "now": now_is.at,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,8 @@ from anyio import CapacityLimiter
 from fastapi import Request
 
 from headway.model.actor import Actor
-from headway.service import Context, Services
+from headway.model.situation import Situation
+from headway.service import REPORT_SECONDS, Context, Services, begin_report, without_answer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,14 +41,27 @@ class Caller:
         """What a verb is given: for work that calls several in one thread."""
         return Context(services=self.services, actor=self.actor, traceparent=self.traceparent)
 
+    async def situation(self) -> Situation:
+        """The situation report, or after ``REPORT_SECONDS`` that nobody can tell."""
+        context = self.context()
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(begin_report(context)), REPORT_SECONDS)
+        except TimeoutError:
+            return without_answer(context)
+
     async def run(self, work: Callable[[], T]) -> T:
         """Run any blocking work in the same bounded pool."""
         return await anyio.to_thread.run_sync(work, limiter=self.limiter)
 
 
 def caller(request: Request) -> Caller:
-    """Dependency: the caller of this request."""
+    """The caller of this request."""
     found: Any = request.state.call
     if not isinstance(found, Caller):
         raise TypeError(f"expected a Caller in request.state.call, got {type(found).__name__}")
     return found
+
+
+async def call_of(request: Request) -> Caller:
+    """Dependency: the caller of this request. Asynchronous, as FastAPI runs all others in a thread."""
+    return caller(request)

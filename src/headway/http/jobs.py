@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from headway.http.bodies import answer, body_of, only_query, problems_of, read_body, result_answer
-from headway.http.calls import Caller, caller
+from headway.http.calls import Caller, call_of
 from headway.http.schemas import (
     CANCEL,
     RERUN,
@@ -33,7 +33,7 @@ from headway.service import cancel_job, get_job, list_attempts, list_jobs, read_
 
 router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
 
-Call = Annotated[Caller, Depends(caller)]
+Call = Annotated[Caller, Depends(call_of)]
 MAX_LIMIT: Final = 1000
 MAX_LINES: Final = 10_000
 LineId = Annotated[int, Query(ge=0, le=2**63 - 1)]
@@ -41,7 +41,7 @@ LineId = Annotated[int, Query(ge=0, le=2**63 - 1)]
 _FILTERS: Final = ("state", "task", "queue", "worker", "label", "text", "since", "until", "limit", "cursor")
 
 
-def job_id_of(job_id: Annotated[str, Path(description="id of the job")]) -> str:
+async def job_id_of(job_id: Annotated[str, Path(description="id of the job")]) -> str:
     """Dependency: an id that may exist; what cannot be one is not found before any database is asked."""
     if not 0 < len(job_id) <= 255 or "\x00" in job_id:
         raise JobNotFound(f"No job has the id {job_id[:80]!r}.")
@@ -56,7 +56,7 @@ def location(job: Job) -> dict[str, str]:
     return {"Location": f"/api/v1/jobs/{job.id}"}
 
 
-def idempotency_key_of(
+async def idempotency_key_of(
     idempotency_key: Annotated[
         str | None, Header(description="the same key and payload is the same job, other payload 409")
     ] = None,

@@ -33,7 +33,6 @@ from headway.service import (
     list_workers,
     read_metrics,
     related_tasks,
-    report_situation,
 )
 
 router = APIRouter(prefix="/api/v1", tags=["observed"])
@@ -44,7 +43,7 @@ _FILTERS: Final = (
 )  # fmt: skip
 
 
-def task_id_of(task_id: Annotated[str, Path(description="id of the task")]) -> str:
+async def task_id_of(task_id: Annotated[str, Path(description="id of the task")]) -> str:
     """Dependency: an id that may exist."""
     if not 0 < len(task_id) <= 255 or "\x00" in task_id:
         raise TaskNotFound(f"No task has the id {task_id[:80]!r}.")
@@ -132,7 +131,7 @@ async def gaps(request: Request, call: Call) -> Response:
 
 async def _sitrep(request: Request, call: Call) -> Response:
     only_query(request)
-    return said(situation_json(await call(report_situation)))
+    return said(situation_json(await call.situation()))
 
 
 @router.get("/sitrep", response_model=SitrepOut, responses=problems_of())
@@ -191,7 +190,7 @@ def celery_router(beat_schedule: Callable[[], dict[str, Any]]) -> APIRouter:
     async def status(request: Request, call: Call) -> Response:
         """The cluster in short."""
         only_query(request)
-        return answer(_status(await call(report_situation), beat_schedule()))
+        return answer(_status(await call.situation(), beat_schedule()))
 
     @celery.get("/api/celery/task/{task_id}", response_model=CeleryTaskOut)
     async def celery_task(request: Request, call: Call, task_id: TaskId) -> Response:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_IN_UTC = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)
 FIRST_MOMENT: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 LAST_MOMENT: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
@@ -21,8 +22,8 @@ def to_rfc3339(at: int) -> str:
     """
     within = min(max(at, FIRST_MOMENT), LAST_MOMENT)
     # Integer arithmetic: a float of seconds would lose microseconds.
-    moment = _EPOCH + timedelta(microseconds=within)
-    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    moment = _EPOCH_IN_UTC + timedelta(microseconds=within)
+    return f"{moment.isoformat(timespec='microseconds')}Z"
 
 
 def from_rfc3339(text: str) -> int:

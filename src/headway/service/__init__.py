@@ -27,10 +27,11 @@ from headway.service.observing import (
 )
 from headway.service.recording import StoreObservationDoor
 from headway.service.sessions import delete_session, get_session, list_sessions, save_session
-from headway.service.sitrep import read_metrics, read_sitrep, report_situation
+from headway.service.sitrep import REPORT_SECONDS, begin_report, read_metrics, read_sitrep, without_answer
 from headway.service.upkeep import DueReport, RescueReport, RetentionReport, enqueue_due, rescue_lapsed, run_retention
 
 __all__ = [
+    "REPORT_SECONDS",
     "Context",
     "DueReport",
     "Limits",
@@ -39,6 +40,7 @@ __all__ = [
     "Services",
     "StoreJobDoor",
     "StoreObservationDoor",
+    "begin_report",
     "cancel_job",
     "count_jobs",
     "delete_session",
@@ -61,7 +63,6 @@ __all__ = [
     "read_result",
     "read_sitrep",
     "related_tasks",
-    "report_situation",
     "rerun_job",
     "rescue_lapsed",
     "run_retention",
@@ -69,4 +70,5 @@ __all__ = [
     "submit_batch",
     "submit_job",
     "system_context",
+    "without_answer",
 ]

@@ -101,19 +101,25 @@ def read_sitrep(ctx: Context) -> Situation:
     )
 
 
-def report_situation(ctx: Context) -> Situation:
-    """``read_sitrep``, or that nobody can tell: a database that is away is no error here, nor is it waited for.
+def begin_report(ctx: Context) -> Future[Situation]:
+    """Begin ``read_sitrep`` in a thread of its own; a database that is away is no error, but what the report says.
 
-    One that is frozen takes connections and says nothing: what was asked of it is left to a thread of its own.
+    One that is frozen takes connections and says nothing: whoever waits should do so for no longer than
+    ``REPORT_SECONDS``, and then take ``without_answer``. How many are waited for in vain is bounded.
     """
     now, places = ctx.services.clock.now(), ctx.services.reports
-    if not places.acquire(blocking=False):
-        return away(StoreUnavailable("those who asked before still wait for it"), now)
     answered: Future[Situation] = Future()
+    # Who no longer waits may not take the place away from under the thread that fills it.
+    answered.set_running_or_notify_cancel()
+    if not places.acquire(blocking=False):
+        answered.set_result(away(StoreUnavailable("those who asked before still wait for it"), now))
+        return answered
 
     def ask() -> None:
         try:
             answered.set_result(read_sitrep(ctx))
+        except StoreUnavailable as error:
+            answered.set_result(away(error, now))
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             answered.set_exception(error)
         finally:
@@ -124,12 +130,12 @@ def report_situation(ctx: Context) -> Situation:
     except RuntimeError:
         places.release()
         raise
-    try:
-        return answered.result(REPORT_SECONDS)
-    except StoreUnavailable as error:
-        return away(error, now)
-    except TimeoutError:
-        return away(StoreUnavailable(f"it has said nothing for {REPORT_SECONDS:g} seconds"), now)
+    return answered
+
+
+def without_answer(ctx: Context) -> Situation:
+    """The report that is given when a database has said nothing for too long."""
+    return away(StoreUnavailable(f"it has said nothing for {REPORT_SECONDS:g} seconds"), ctx.services.clock.now())
 
 
 def _stored(ctx: Context) -> Stored:

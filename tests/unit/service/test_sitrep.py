@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import CapacityLimiter
 
+from headway.http import calls
 from headway.model.errors import StoreUnavailable
 from headway.model.evidence import Evidence, Said
 from headway.model.observed import GONE_SECONDS, ObservedQueue, friendly_name
@@ -17,7 +20,7 @@ from headway.model.reported import situation_json
 from headway.model.situation import Health, Situation
 from headway.ports.cluster import LiveAnswer, Source
 from headway.ports.store import Reader, Store
-from headway.service import Context, StoreObservationDoor, cancel_job, read_sitrep, report_situation, sitrep
+from headway.service import Context, StoreObservationDoor, cancel_job, read_sitrep
 from headway.testing.clock import FakeClock
 from tests.observations import NOW, SECOND, batch, door_over, said, success, worker
 from tests.unit.store.house import House, open_house
@@ -296,6 +299,15 @@ def test_names_are_made_friendly(name: str | None, friendly: str) -> None:
     assert friendly_name(name) == friendly
 
 
+def reported(ctx: Context) -> Situation:
+    """The report as those get it who ask over HTTP, which waits for no database for long."""
+
+    async def ask() -> Situation:
+        return await calls.Caller(ctx.services, ctx.actor, "", CapacityLimiter(1)).situation()
+
+    return asyncio.run(ask())
+
+
 def test_while_our_own_database_is_away_the_report_says_so_and_nothing_else(scene: Scene, tmp_path: Path) -> None:
     scene.hears(*success("a"))
     scene.house.store.close()
@@ -305,7 +317,7 @@ def test_while_our_own_database_is_away_the_report_says_so_and_nothing_else(scen
     (tmp_path / "registry.db").mkdir(exist_ok=True)
     with pytest.raises(StoreUnavailable):
         read_sitrep(scene.ctx)
-    report = report_situation(scene.ctx)
+    report = reported(scene.ctx)
     assert report.health is Health.UNKNOWN
     assert codes(report) == {"database_away"}
     assert "unable to open" in report.attention[0].says
@@ -332,15 +344,15 @@ def test_a_database_that_says_nothing_is_not_waited_for(scene: Scene, monkeypatc
     ctx = scene.ctx
     services = replace(ctx.services, store=Silent(ctx.services.store), reports=threading.BoundedSemaphore(3))
     ctx = replace(ctx, services=services)
-    monkeypatch.setattr(sitrep, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(calls, "REPORT_SECONDS", 0.05)
     for says in ("said nothing", "said nothing", "said nothing", "those who asked before"):
-        report = report_situation(ctx)
+        report = reported(ctx)
         assert (report.health, codes(report)) == (Health.UNKNOWN, {"database_away"})
         assert says in report.attention[0].says
     answers.set()
-    monkeypatch.setattr(sitrep, "REPORT_SECONDS", 20.0)
+    monkeypatch.setattr(calls, "REPORT_SECONDS", 20.0)
     # Those that nobody waited for give their places back.
-    wait_until(lambda: codes(report_situation(ctx)) != {"database_away"}, what="a place", seconds=20)
+    wait_until(lambda: codes(reported(ctx)) != {"database_away"}, what="a place", seconds=20)
 
 
 def test_a_report_never_holds_a_number_where_a_source_is_unknown(scene: Scene) -> None:
