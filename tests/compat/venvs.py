@@ -27,7 +27,8 @@ def venv(name: str, requirements: list[str], version: str = "3.11") -> Path:
     From whatever index pip is configured for; nothing is fetched when the environment is there already.
     """
     folder = CACHE / name
-    wanted = "\n".join([version, *requirements])
+    # Its programs name the folder that it was made in: a checkout that was moved needs another.
+    wanted = "\n".join([str(folder), version, *requirements])
     mark = folder / _MADE
     if not mark.exists() or mark.read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
