@@ -27,6 +27,8 @@ class Proxy:
         self._passing: asyncio.Event | None = None
         self._pumps: set[asyncio.Task[None]] = set()
         self._refusing = False
+        self._forgetting = False
+        self._forgotten: list[asyncio.StreamWriter] = []
         self._ready = threading.Event()
         self._ended: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
@@ -52,14 +54,19 @@ class Proxy:
         """End all connections at once, as a firewall does with a reset; new ones are taken."""
         self._do(self._cut)
 
+    def forget(self) -> None:
+        """End all connections on the client's side; the server is not told, as with a firewall that lost its table."""
+        self._forgetting = True
+        self.cut()
+
     def refuse(self) -> None:
         """End all connections, and every new one."""
         self._refusing = True
         self.cut()
 
     def take(self) -> None:
-        """Undo `refuse`."""
-        self._refusing = False
+        """Undo `refuse` and `forget`: what is forgotten stays so."""
+        self._refusing = self._forgetting = False
 
     def fall_silent(self) -> None:
         """Keep all connections and pass nothing on; new ones are taken, and nothing answers."""
@@ -100,6 +107,9 @@ class Proxy:
         self._ready.set()
         await self._ended.wait()
         server.close()
+        self._forgetting = False
+        for writer in self._forgotten:
+            writer.transport.abort()
         self._cut()
         while self._pumps:
             await asyncio.gather(*self._pumps, return_exceptions=True)
@@ -128,6 +138,9 @@ class Proxy:
             # must not end as cancelled, or it says so in the log.
             pass
         finally:
+            if self._forgetting:
+                self._forgotten += others[1:]
+                del others[1:]
             for one in others:
                 one.transport.abort()
                 with suppress(Exception):

@@ -45,7 +45,8 @@ class Caller:
         """The situation report, or after ``REPORT_SECONDS`` that nobody can tell."""
         context = self.context()
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(begin_report(context)), REPORT_SECONDS)
+            async with self.limiter:
+                return await asyncio.wait_for(asyncio.wrap_future(begin_report(context)), REPORT_SECONDS)
         except TimeoutError:
             return without_answer(context)
 

@@ -50,7 +50,7 @@ def examine(target: Target, clock: Clock) -> ClusterFacts:
         What is so; with ``broker_error`` and little else where the broker does not answer. Never raises for what a
         cluster does or says.
     """
-    inspector = Inspector(target, "doctor")
+    inspector = Inspector(target, "doctor", clock)
     try:
         _reach(target)
         return _Examination(target, clock, inspector).run()

@@ -85,7 +85,7 @@ class Prober:
         self._sent_to = sent_to
         self._mute = mute
         self._enable_events = enable_events
-        self._inspector = Inspector(target, "inspect")
+        self._inspector = Inspector(target, "inspect", clock)
         self._broker = broker_view(target)
         self._queues = set(target.known_queues())
         self._histories: dict[str, _QueueHistory] = {}

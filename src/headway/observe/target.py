@@ -118,7 +118,8 @@ class Target:
         """
         options: dict[str, Any] = dict(self.app.conf.broker_transport_options or {})
         if self.transport == "redis":
-            options.update(visibility_timeout=_NEVER_RESTORE, unacked_restore_limit=1)
+            # Where the application wants retries, redis-py opens a connection anew by itself, and kombu listens on the old.
+            options.update(visibility_timeout=_NEVER_RESTORE, unacked_restore_limit=1, retry_on_timeout=False)
             options.setdefault("socket_connect_timeout", CONNECT_SECONDS)
             if answer_seconds is not None:
                 options["socket_timeout"] = answer_seconds
