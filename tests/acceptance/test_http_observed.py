@@ -14,6 +14,7 @@ from headway.http import observed_schemas as schemas
 from headway.http.observed import CeleryStatusOut, CeleryTaskOut
 from headway.model.evidence import OUR_STATE, CeleryState, Said
 from headway.model.observed import ObservedQueue
+from headway.model.states import JobState
 from headway.model.times import to_rfc3339
 from tests.acceptance.http_node import HttpNode
 from tests.observations import SECOND, batch, door_over, said, success, worker
@@ -110,8 +111,13 @@ def test_tasks_and_jobs_stand_in_one_list_newest_first(client: httpx.Client, wat
         ({"state": "SUCCESS"}, ["ok"]),
         ({"state": "succeeded,failed"}, ["refused", "bad", "ok"]),
         ({"state": ["succeeded", "running"]}, ["runs", "ok"]),
-        ({"state": "RECEIVED", "task": "app.add"}, ["sent", "taken"]),
-        ({"state": "REJECTED"}, ["refused", "bad"]),
+        ({"state": "queued", "task": "app.add"}, ["sent", "taken"]),
+        ({"state": "RECEIVED"}, ["taken"]),
+        ({"state": "PENDING", "task": "app.add"}, ["sent"]),
+        ({"state": "REJECTED"}, ["refused"]),
+        ({"state": "FAILURE"}, ["bad"]),
+        ({"state": "failed"}, ["refused", "bad"]),
+        ({"state": "rejected,cancelled,SUCCESS"}, ["revoked", "refused", "ok"]),
         ({"state": "REVOKED"}, ["revoked"]),
         ({"state": "RETRY"}, ["again"]),
         ({"state": "running", "queue": "mail"}, []),
@@ -131,9 +137,24 @@ def test_every_state_is_known_by_celerys_name_and_by_ours(client: httpx.Client, 
     assert {one["state"] for one in items} >= {str(ours)}
 
 
+def test_a_job_is_found_by_celerys_name_for_its_state(client: httpx.Client, watched: Watched) -> None:
+    assert ids(client, state="PENDING") == [watched.job.id, "sent"]
+    said = assert_problem(client.get("/api/v1/tasks", params={"state": "nonsense"}), 422, "invalid_request")
+    assert all(name in said for name in (*CeleryState, *JobState))
+
+
 def test_times_bound_the_list(client: httpx.Client, watched: Watched) -> None:
     at = [to_rfc3339(watched.began + seconds * SECOND) for seconds in (2, 4)]
     assert ids(client, since=at[0], until=at[1]) == ["taken", "runs"]
+
+
+@pytest.mark.parametrize("path", ["tasks", "jobs"])
+def test_a_plus_that_arrived_as_a_space_is_named(client: httpx.Client, path: str) -> None:
+    answer = client.get(f"/api/v1/{path}?since=2026-01-01T00:00:00+02:00")
+    assert_problem(answer, 422, "invalid_request")
+    assert "%2B" in answer.json()["hint"]
+    assert client.get(f"/api/v1/{path}?since=2026-01-01T00:00:00%2B02:00").status_code == 200
+    assert "%2B" not in client.get(f"/api/v1/{path}?since=yesterday").json()["hint"]
 
 
 def test_pages_go_through_all_of_it(client: httpx.Client) -> None:
@@ -203,7 +224,7 @@ def test_related_are_the_tasks_of_one_root(client: httpx.Client) -> None:
     for task_id in ("ok", "runs"):
         found = client.get(f"/api/v1/tasks/{task_id}/related").json()["items"]
         assert [one["id"] for one in found] == ["ok", "runs"]
-    assert client.get("/api/v1/tasks/nobody/related").json() == {"items": []}
+    assert_problem(client.get("/api/v1/tasks/nobody/related"), 404, "task_not_found")
 
 
 # The rest of the cluster

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from headway.model.errors import InvalidRequest, TaskNotFound
-from headway.model.evidence import Said
+from headway.model.evidence import CeleryState, Evidence, Said
 from headway.model.observed import GONE_SECONDS, ListTasks, ObservedWorker, TaskView
 from headway.model.states import JobState
 from headway.service import cancel_job, get_task, list_tasks, list_workers, related_tasks
@@ -82,6 +82,18 @@ FILTERS: dict[str, tuple[dict[str, Any], Callable[[TaskView], bool]]] = {
         lambda task: task.state in (JobState.FAILED, JobState.CANCELLED),
     ),
     "a state that nothing has": ({"states": (JobState.TIMEOUT,)}, lambda task: False),
+    "by a name of Celery's": (
+        {"celery_states": (CeleryState.REJECTED, CeleryState.PENDING)},
+        lambda task: task.celery_state in ("REJECTED", "PENDING"),
+    ),
+    "by a name that no job has": (
+        {"celery_states": (CeleryState.RECEIVED,)},
+        lambda task: task.celery_state == "RECEIVED",
+    ),
+    "by names of both": (
+        {"states": (JobState.CANCELLED,), "celery_states": (CeleryState.FAILURE,)},
+        lambda task: task.state is JobState.CANCELLED or task.celery_state == "FAILURE",
+    ),
     "name": ({"name": "app.n1"}, lambda task: task.name == "app.n1"),
     "queue": ({"queue": "q1"}, lambda task: task.queue == "q1"),
     "worker": ({"worker": "w2@host"}, lambda task: task.worker == "w2@host"),
@@ -165,7 +177,67 @@ def test_related_tasks_are_those_of_the_same_root_oldest_first(at_now: House, cl
     for asked in ("root", "child", "grandchild"):
         assert [one.id for one in related_tasks(at_now.ctx, asked)] == ["root", "child", "grandchild"]
     assert [one.id for one in related_tasks(at_now.ctx, "stranger")] == ["stranger"]
-    assert related_tasks(at_now.ctx, "nobody") == []
+    with pytest.raises(TaskNotFound, match="'nobody'"):
+        related_tasks(at_now.ctx, "nobody")
+    job = at_now.submit("app.ours")
+    assert [one.id for one in related_tasks(at_now.ctx, job.id)] == [job.id]
+
+
+def found_afterwards(task_id: str, parent: str | None, at: int = NOW) -> Evidence:
+    return said(task_id, Said.RESULT_SUCCESS, at, "", parent_id=parent)
+
+
+def test_a_chain_of_which_only_results_were_found_is_related_by_its_parents(at_now: House) -> None:
+    door = door_over(at_now.services)
+    chain = [found_afterwards(f"c{place}", f"c{place - 1}" if place else None, NOW + place) for place in range(5)]
+    side = found_afterwards("side", "c2", NOW + 9)
+    live = success("live", NOW + 20, root_id="c0", parent_id="side")
+    door.record(batch(*reversed(chain), side, *live, found_afterwards("stranger", "gone"), seen_at=NOW + 60 * SECOND))
+    for asked in ("c0", "c3", "side", "live"):
+        assert [one.id for one in related_tasks(at_now.ctx, asked)] == ["c0", "c1", "c2", "c3", "c4", "side", "live"]
+    assert [one.id for one in related_tasks(at_now.ctx, "stranger")] == ["stranger"]
+    assert get_task(at_now.ctx, "c2").children == ("c3", "side")
+    assert get_task(at_now.ctx, "c4").children == ()
+
+
+def test_relations_have_a_bound_and_a_circle_has_an_end(at_now: House) -> None:
+    door = door_over(at_now.services)
+    door.record(batch(found_afterwards("a", "b"), found_afterwards("b", "a"), found_afterwards("c", "b")))
+    for asked in "abc":
+        assert {one.id for one in related_tasks(at_now.ctx, asked)} == {"a", "b", "c"}
+    door.record(batch(found_afterwards("big", None), *(found_afterwards(f"n{one}", "big") for one in range(600))))
+    related = related_tasks(at_now.ctx, "n77")
+    assert len({one.id for one in related}) == len(related) == 500
+    assert {"n77", "big"} <= {one.id for one in related}
+    assert len(get_task(at_now.ctx, "big").children) == 100
+
+
+def test_the_retry_of_a_task_does_not_make_it_its_own_parent(at_now: House) -> None:
+    door = door_over(at_now.services)
+    for task_id, parent in (("alone", None), ("called", "up")):
+        again = said(task_id, Said.SENT, NOW + 5 * SECOND, "gen@h", name="n", retries=1, parent_id=task_id)
+        first = success(task_id, parent_id=parent)[:3]
+        door.record(batch(*([again, *first] if parent else [*first, again])))
+        task = get_task(at_now.ctx, task_id)
+        assert (task.parent_id, task.retries, task.children) == (parent, 1, ())
+
+
+def test_how_often_a_task_was_tried_is_known_or_not(at_now: House) -> None:
+    door = door_over(at_now.services)
+    door.record(batch(found_afterwards("bare", None), *success("heard")))
+    door.record(batch(said("whole", Said.RESULT_SUCCESS, NOW, "w@h", retries=0, name="n")))
+    assert {one.id: one.retries for one in list_tasks(at_now.ctx, ListTasks()).items} == {
+        "bare": None, "heard": 0, "whole": 0,
+    }  # fmt: skip
+
+
+def test_a_task_without_a_name_says_where_its_end_came_from(at_now: House) -> None:
+    door = door_over(at_now.services)
+    door.record(batch(found_afterwards("found", None), said("revoked", Said.REVOKED), *success("named")))
+    why = {one.id: (one.complete, one.unnamed) for one in list_tasks(at_now.ctx, ListTasks()).items}
+    assert why["named"] == (True, "")
+    assert why["found"] == (False, "found afterwards: only its result is known, and a result names no task")
+    assert why["revoked"] == (False, "revoked before anything else was heard of it; the event names no task")
 
 
 def test_upcoming_are_those_that_wait_for_their_time_the_next_first(at_now: House) -> None:
@@ -173,9 +245,25 @@ def test_upcoming_are_those_that_wait_for_their_time_the_next_first(at_now: Hous
     for task_id, eta in (("late", NOW + 90 * SECOND), ("soon", NOW + 5 * SECOND), ("past", NOW - SECOND)):
         door.record(batch(said(task_id, Said.RECEIVED, NOW, name="n", retries=0, eta=eta)))
     door.record(batch(*success("done", eta=NOW + 7 * SECOND)))
-    found = at_now.store.read(lambda r: r.observed.upcoming(NOW, 10))
+    found = at_now.store.read(lambda r: r.observed.upcoming(NOW, [], 10))
     assert [one.id for one in found] == ["soon", "late"]
-    assert len(at_now.store.read(lambda r: r.observed.upcoming(NOW, 1))) == 1
+    assert len(at_now.store.read(lambda r: r.observed.upcoming(NOW, [], 1))) == 1
+
+
+def test_what_nobody_holds_or_may_have_ended_does_not_wait_for_its_time(at_now: House) -> None:
+    door = door_over(at_now.services)
+    for task_id, node in (("a", "dead@host"), ("b", "one@host")):
+        door.record(batch(said(task_id, Said.RECEIVED, NOW, node, name="n", retries=0, eta=NOW + 9 * SECOND)))
+    named = {"name": "n", "queue": "q", "retries": 0, "eta": NOW + 9 * SECOND}
+    door.record(batch(said("c", Said.SENT, NOW, "gen1@client", **named)))
+
+    def waiting(*gone: str) -> list[str]:
+        return sorted(one.id for one in at_now.store.read(lambda r: r.observed.upcoming(NOW, gone, 10)))
+
+    assert waiting() == ["a", "b", "c"]
+    assert waiting("dead@host") == ["b", "c"]
+    door.close_gap(door.open_gap("broker_away", NOW + SECOND), NOW + SECOND)
+    assert waiting() == []
 
 
 def test_a_task_of_a_worker_that_is_gone_is_orphaned_until_it_ends(at_now: House, clock: FakeClock) -> None:

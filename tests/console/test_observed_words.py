@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from headway.console.colours import COLOURS, TONES, Tone, states_css
-from headway.console.health import queue_row, source_row, tiles, verdict, worker_row
+from headway.console.health import queue_row, source_row, tiles, total, verdict, worker_row
 from headway.console.trail import arguments, flags, gap_words, relatives, steps, task_row
 from headway.model.errors import StoreUnavailable
 from headway.model.evidence import CeleryState, Mark, Said
@@ -44,6 +44,7 @@ def test_the_verdict_has_a_word_a_tone_and_a_reason() -> None:
     error, warning = (Attention("x", severity, "s", "r") for severity in ("error", "warning"))
     cases = [
         (situation(), "OK", Tone.GOOD, "nothing wants attention"),
+        (situation(sources=(EVENTS, BROKER, replace(BROKER, name="workers", ok=None))), "OK", Tone.GOOD, "workers are not asked"),
         (situation(attention=(warning,)), "OK", Tone.GOOD, "1 thing wants attention"),
         (situation(sources=()), "OK", Tone.GOOD, "No cluster is watched here"),
         (situation(Health.DEGRADED, attention=(error, warning)), "Degraded", Tone.BAD, "2 things want attention"),
@@ -58,6 +59,16 @@ def test_the_verdict_has_a_word_a_tone_and_a_reason() -> None:
         found = verdict(given)
         assert (found.word, found.tone) == (word, tone)
         assert why in found.why
+
+
+def test_the_total_says_what_is_in_no_other_figure() -> None:
+    shown = situation()
+    assert total(shown) == "4 tasks in all."
+    some = replace(shown, metrics=TaskMetrics(4, 0, 1, 0, 0, 0, None, orphaned_tasks=2, unresolved_tasks=1))
+    assert (
+        total(some) == "4 tasks in all; of these 2 orphaned and 1 whose end may have been missed, in no other figure."
+    )
+    assert total(away(StoreUnavailable("gone"), NOW)) == ""
 
 
 @pytest.mark.parametrize(
@@ -81,11 +92,16 @@ def test_workers_queues_and_sources_in_words() -> None:
     assert row.clock_tone is Tone.WARN
     bare = worker_row(WorkerView("w@h", "gone", NOW, "observed"))
     assert (bare.tone, bare.busy, bare.clock) == (Tone.BAD, "\u2013", "")
+    was = worker_row(WorkerView("w@h", "gone", NOW, "observed", 2, {"active": 2, "concurrency": 2}))
+    assert was.busy == "was running 2"
+    unheard = worker_row(WorkerView("w@h", "unknown", NOW, "observed"))
+    assert (unheard.tone, "nobody watches" in unheard.meaning) == (Tone.QUIET, True)
     queue = ObservedQueue(
         "q", NOW, {"depth": 3, "growth_per_minute": -12.0, "oldest": "at least", "oldest_at": NOW - 90 * SECOND}
     )
     found = queue_row(queue, NOW)
     assert (found.growth, found.oldest, found.least, found.growing) == ("\u221212 a minute", 90.0, True, False)
+    assert queue_row(ObservedQueue("q", NOW, {"depth": 3, "oldest": "at least", "oldest_at": NOW}), NOW).oldest is None
     assert queue_row(ObservedQueue("q", NOW, {"depth": 0, "growth_per_minute": 0.2}), NOW).growth == "steady"
     words = [
         source_row(replace(BROKER, ok=ok, complete=whole)).word
@@ -121,7 +137,8 @@ def test_what_is_missing_is_said_in_words() -> None:
     assert "and now" in gap_words(lost, [replace(gap, ended_at=None)])
     assert "may have been missed" in gap_words(lost, [])
     assert gap_words(TASK, [gap]) == ""
-    assert [flag.word for flag in flags(replace(TASK, name=None, complete=False))] == ["beginning missed"]
+    (flag,) = flags(replace(TASK, name=None, complete=False, unnamed="the event names no task"))
+    assert (flag.word, flag.meaning) == ("name not known", "the event names no task")
     assert task_row(lost).since is None
 
 
@@ -142,7 +159,7 @@ def test_relatives_are_a_tree_whatever_the_links_say() -> None:
 
 def test_empty_arguments_are_left_out_and_ids_are_quoted() -> None:
     assert arguments(replace(TASK, args="()", kwargs="{'a': 1}")) == [("By name", "{'a': 1}")]
-    assert task_row(replace(TASK, id="a/b?c")).link == "/tasks/a/b%3Fc/view"
+    assert task_row(replace(TASK, id="a/../b?c#é")).link == "/tasks/a%2F..%2Fb%3Fc%23%C3%A9/view"
     assert task_row(replace(TASK, origin="job")).link == "/jobs/t1/view"
 
 

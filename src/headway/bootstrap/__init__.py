@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headway.bootstrap.cluster import cluster_findings
     from headway.bootstrap.database import db_check, db_upgrade, retention_run, sqlite_version
-    from headway.bootstrap.reaching import connect, connect_door, reach
+    from headway.bootstrap.reaching import connect, connect_door, must_be_there, reach
     from headway.bootstrap.starting import up
     from headway.store.owner import file_system, prepare_directory, read_owner
 
@@ -22,6 +22,7 @@ __all__ = [
     "db_check",
     "db_upgrade",
     "file_system",
+    "must_be_there",
     "prepare_directory",
     "reach",
     "read_owner",
@@ -33,7 +34,7 @@ __all__ = [
 _HOMES = {
     "headway.bootstrap.cluster": ("cluster_findings",),
     "headway.bootstrap.database": ("db_check", "db_upgrade", "retention_run", "sqlite_version"),
-    "headway.bootstrap.reaching": ("connect", "connect_door", "reach"),
+    "headway.bootstrap.reaching": ("connect", "connect_door", "must_be_there", "reach"),
     "headway.bootstrap.starting": ("up",),
     "headway.store.owner": ("file_system", "prepare_directory", "read_owner"),
 }

@@ -165,6 +165,7 @@ def services_of(opened: Opened, settings: Settings, catalog: TaskCatalog | None)
             default_max_retries=settings.job_max_retries,
             default_isolation=settings.isolation,
             job_retention_seconds=settings.job_retention_seconds,
+            observed_retention_seconds=settings.observed_retention_seconds,
             lease_seconds=settings.lease_seconds,
         ),
     )

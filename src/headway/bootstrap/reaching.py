@@ -7,13 +7,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import structlog
 
 from headway.config import Settings, load_settings
 from headway.model.actor import Actor, Role
-from headway.model.errors import DataDirectoryInUse
+from headway.model.errors import DataDirectoryInUse, DataDirectoryMissing
 from headway.store.owner import read_owner
 
 if TYPE_CHECKING:
@@ -58,8 +59,20 @@ def reach(settings: Settings) -> JobsApi:
             time.sleep(0.05)
             continue
         where = settings.registry_label if settings.on_postgres else str(settings.data_dir)
-        services = services_of(opened, settings, None)
+        services = replace(services_of(opened, settings, None), alone=not settings.on_postgres)
         return LocalClient(services, local_actor(), where=where, close=opened.close, runs_jobs=settings.on_postgres)
+
+
+def must_be_there(settings: Settings) -> None:
+    """Raises ``DataDirectoryMissing`` where there is nothing to read, which opening it would make."""
+    file, folder = settings.registry_file, settings.data_dir
+    if file is None or file.exists():
+        return
+    if not folder.exists():
+        raise DataDirectoryMissing(f"there is no data directory {folder}")
+    # Whoever starts up over it makes the registry in a moment.
+    if read_owner(folder) is None:
+        raise DataDirectoryMissing(f"nothing was ever stored in the data directory {folder}")
 
 
 def _quiet() -> None:

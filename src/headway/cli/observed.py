@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,14 +12,19 @@ from headway.cli import screen
 from headway.cli.options import ApiKey, DataDir, Json, Url
 from headway.cli.reaching import jobs_api
 from headway.cli.values import UsageError, moment_of
-from headway.model.evidence import OUR_STATE, CeleryState
-from headway.model.observed import ListTasks
-from headway.model.states import JobState, states_named
+from headway.model.errors import InvalidRequest
+from headway.model.evidence import unnamed
+from headway.model.observed import TASK_STATES, ListTasks, task_states
+from headway.model.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_STANDING = {"online": "green", "silent": "yellow", "gone": "red", "offline": "bright_black"}
+    from headway.model.evidence import CeleryState
+
+_CHILDREN = 10
+_NOTE_CHARS = 120
+_STANDING = {"online": "green", "silent": "yellow", "gone": "red", "offline": "bright_black", "unknown": "bright_black"}
 
 
 def sitrep(as_json: Json = False, data_dir: DataDir = None, url: Url = None, api_key: ApiKey = None) -> None:
@@ -26,7 +32,7 @@ def sitrep(as_json: Json = False, data_dir: DataDir = None, url: Url = None, api
 
     Exits 1 unless the health is ok.
     """
-    with jobs_api(data_dir, url, api_key) as api:
+    with jobs_api(data_dir, url, api_key, only_reads=True) as api:
         report = api.sitrep()
         where = api.where
     if as_json:
@@ -63,8 +69,10 @@ def tasks(
 ) -> None:
     """Tasks observed and jobs of ours, newest first; or one of them."""
     now = time.time_ns() // 1000
+    ours, celerys = _states(state or [])
     query = ListTasks(
-        states=_states(state or []),
+        states=ours,
+        celery_states=celerys,
         name=task,
         queue=queue,
         worker=worker,
@@ -76,12 +84,16 @@ def tasks(
         limit=limit,
         cursor=cursor,
     )
-    with jobs_api(data_dir, url, api_key) as api:
+    with jobs_api(data_dir, url, api_key, only_reads=True) as api:
         if task_id is not None:
             found = api.task(task_id)
             _show_one(found, [] if as_json else api.related(task_id), as_json=as_json)
             return
-        page = api.tasks(query)
+        try:
+            page = api.tasks(query)
+        except InvalidRequest as error:
+            # The query is what was written behind the command.
+            raise UsageError(error.message, hint=error.hint) from None
     if as_json:
         screen.show_json(page)
         return
@@ -90,17 +102,13 @@ def tasks(
         screen.note(f"More: headway tasks --cursor {page['next_cursor']}")
 
 
-def _states(names: list[str]) -> tuple[JobState, ...]:
-    found: dict[JobState, None] = {}
-    for name in names:
-        meant = states_named(name)
-        if not meant and name.upper() in CeleryState.__members__:
-            meant = (OUR_STATE[CeleryState(name.upper())],)
-        if not meant:
-            known = ", ".join([*JobState, *CeleryState])
-            raise UsageError(f"--state: nobody knows the state {name!r}.", hint=f"States are {known}.")
-        found.update(dict.fromkeys(meant))
-    return tuple(found)
+def _states(names: list[str]) -> tuple[tuple[JobState, ...], tuple[CeleryState, ...]]:
+    try:
+        return task_states(names)
+    except ValueError as error:
+        raise UsageError(
+            f"--state: nobody knows the state {error.args[0]!r}.", hint=f"States are {', '.join(TASK_STATES)}."
+        ) from None
 
 
 def _show_tasks(items: Sequence[dict[str, Any]]) -> None:
@@ -142,18 +150,19 @@ def _show_one(task: dict[str, Any], related: Sequence[dict[str, Any]], *, as_jso
         return
     facts = {
         "id": task["id"],
-        "task": task["name"] or "unknown: only its end was found",
+        "task": task["name"] or _nameless(task),
         "state": f"{task['celery_state']} ({task['state']})",
         "args": task["args"],
         "kwargs": task["kwargs"],
         "result": task["result"],
         "queue": task["queue"],
         "worker": task["worker"],
-        "retries": str(task["retries"]) if task["retries"] else None,
+        "retries": "-" if task["retries"] is None else str(task["retries"]),
         "eta": moment(task["eta"]) if task["eta"] else None,
         "took": screen.span(task["runtime_seconds"]) if task["runtime_seconds"] is not None else None,
         "root": task["root_id"] if task["root_id"] != task["id"] else None,
         "parent": task["parent_id"],
+        "children": _children(task["children"]),
         "last seen": moment(task["seen_at"]),
         "remark": _remark(task) or None,
     }
@@ -171,15 +180,16 @@ def _show_one(task: dict[str, Any], related: Sequence[dict[str, Any]], *, as_jso
                     (one["at"] or "-").replace("T", " "),
                     one["worker"] or "result backend",
                     "-" if one["retries"] is None else str(one["retries"]),
-                    one["note"] or "",
+                    _one_line(one["note"] or ""),
                 )
                 for one in task["trail"]
             ],
         )
     if task["error"]:
+        lines = (task["traceback"] or "").rstrip().splitlines()
         screen.say()
-        screen.say(f"error: {screen.clean(task['error'])}")
-        for line in (task["traceback"] or "").rstrip().splitlines():
+        screen.say("error:" if ends_with(task["traceback"], task["error"]) else f"error: {screen.clean(task['error'])}")
+        for line in lines:
             screen.say(f"  {screen.clean(line)}")
     others = [one for one in related if one["id"] != task["id"]]
     if others:
@@ -188,9 +198,39 @@ def _show_one(task: dict[str, Any], related: Sequence[dict[str, Any]], *, as_jso
         _show_tasks(others)
 
 
+def _nameless(task: dict[str, Any]) -> str:
+    why = unnamed(one["said"] for one in task["trail"])
+    return f"unknown: {why}" if why else "unknown"
+
+
+def _children(ids: Sequence[str]) -> str | None:
+    shown = ", ".join(ids[:_CHILDREN])
+    return (f"{shown} and {len(ids) - _CHILDREN} more" if len(ids) > _CHILDREN else shown) or None
+
+
+def _one_line(note: str) -> str:
+    """A note of the trail as a cell of a table: all of it stands below, under the error."""
+    text = " ".join(note.split())
+    return text if len(text) <= _NOTE_CHARS else text[: _NOTE_CHARS - 1] + "…"
+
+
+def ends_with(traceback: str | None, error: str) -> bool:
+    """Whether a traceback ends with the error: ``Oops('no')`` is ``app.Oops: no`` there."""
+    name, opens, rest = error.partition("(")
+    ends = [error]
+    try:
+        given = ast.literal_eval(f"({rest}") if opens else ()
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        pass
+    else:
+        # A KeyError shows its key as it is written.
+        ends += [name] if given in ((), "") else [f"{name}: {given}", f"{name}: {given!r}"]
+    return (traceback or "").rstrip().endswith(tuple(ends))
+
+
 def workers(as_json: Json = False, data_dir: DataDir = None, url: Url = None, api_key: ApiKey = None) -> None:
     """Workers: whether they live, what they run, their pool, versions and clocks."""
-    with jobs_api(data_dir, url, api_key) as api:
+    with jobs_api(data_dir, url, api_key, only_reads=True) as api:
         items = api.workers()
     if as_json:
         screen.show_json({"items": items})
@@ -206,7 +246,7 @@ def show_workers(items: Sequence[dict[str, Any]]) -> None:
             (
                 one["name"],
                 one["standing"],
-                f"{'-' if one['active'] is None else one['active']}/{one['concurrency'] or '?'}",
+                busy(one),
                 one["pool"] or "-",
                 ",".join(one["queues"] or ()) or "-",
                 one["version"] or "-",
@@ -220,6 +260,14 @@ def show_workers(items: Sequence[dict[str, Any]]) -> None:
     )
 
 
+def busy(worker: dict[str, Any]) -> str:
+    """What a worker runs and could: what one was running that nobody hears of any more is not what it runs."""
+    active = worker["active"]
+    if worker["standing"] in ("online", "silent"):
+        return f"{'-' if active is None else active}/{worker['concurrency'] or '?'}"
+    return f"was running {active}" if active else "-"
+
+
 def _worker_remark(one: dict[str, Any]) -> str:
     if one["orphans"]:
         return f"{one['orphans']} orphaned tasks"
@@ -230,7 +278,7 @@ def _worker_remark(one: dict[str, Any]) -> str:
 
 def queues(as_json: Json = False, data_dir: DataDir = None, url: Url = None, api_key: ApiKey = None) -> None:
     """Queues of the broker: how much waits, since when, and whether it grows."""
-    with jobs_api(data_dir, url, api_key) as api:
+    with jobs_api(data_dir, url, api_key, only_reads=True) as api:
         items = api.queues()
     if as_json:
         screen.show_json({"items": items})
@@ -261,6 +309,9 @@ def oldest(queue: dict[str, Any]) -> str:
     if not queue["depth"]:
         return "-"
     if queue["oldest_age_seconds"] is None:
+        return "unknown"
+    if queue["oldest"] != "exact" and not queue["oldest_age_seconds"]:
+        # At least nothing.
         return "unknown"
     age = screen.span(queue["oldest_age_seconds"])
     return age if queue["oldest"] == "exact" else f"at least {age}"

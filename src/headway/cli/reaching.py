@@ -18,10 +18,11 @@ def settings_for(data_dir: str | None = None, **options: object) -> Settings:
     return load_settings(options={"data_dir": data_dir, **options})
 
 
-def jobs_api(data_dir: str | None, url: str | None, api_key: str | None) -> JobsApi:
+def jobs_api(data_dir: str | None, url: str | None, api_key: str | None, *, only_reads: bool = False) -> JobsApi:
     """The verbs of jobs, over whatever is there.
 
     Args:
+        only_reads: of a data directory that is not there nothing can be read: none is made.
         data_dir: ``--data-dir``.
         url: ``--url``: a server that may be anywhere.
         api_key: ``--api-key``; the setting when None.
@@ -32,8 +33,10 @@ def jobs_api(data_dir: str | None, url: str | None, api_key: str | None) -> Jobs
 
         return Client(url, api_key or settings.api_key)
     quiet_logs()
-    from headway.bootstrap import reach
+    from headway.bootstrap import must_be_there, reach
 
+    if only_reads:
+        must_be_there(settings)
     api: JobsApi = reach(settings)
     return api
 

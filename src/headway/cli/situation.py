@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from headway.cli import screen
-from headway.cli.observed import moment, oldest
+from headway.cli.observed import busy, moment, oldest
 
 _HEALTH: Final = {
     "ok": ("green", "●", "OK"),
@@ -57,6 +57,7 @@ def lines(report: dict[str, Any], where: str) -> list[list[Piece]]:
         [(f"{glyph} {word}", f"bold {colour}"), (f"   {moment(report['timestamp'])}   {where}", "bright_black")],
         [],
         _figures(report),
+        _total(report),
         _knowledge(report),
     ]
     found += _attention(report)
@@ -77,6 +78,18 @@ def _figures(report: dict[str, Any]) -> list[Piece]:
     rate = metrics["success_rate"]
     line.append(("success " + (f"{rate:.1%}" if rate is not None else "-"), "bold"))
     return line
+
+
+def _total(report: dict[str, Any]) -> list[Piece]:
+    metrics = report["task_metrics"]
+    lost = [
+        f"{metrics[name]:,} {words}"
+        for name, words in (("orphaned_tasks", "orphaned"), ("unresolved_tasks", "unknown"))
+        if metrics[name]
+    ]
+    line: list[Piece] = [(f"  {metrics['total_tasks']:,} in all", "")]
+    # In no other figure.
+    return [*line, (f", of these {', '.join(lost)}", "yellow")] if lost else line
 
 
 def _knowledge(report: dict[str, Any]) -> list[Piece]:
@@ -109,15 +122,15 @@ def _workers(report: dict[str, Any]) -> list[list[Piece]]:
         return []
     found = _title("WORKERS")
     width = max(len(one["name"]) for one in report["workers"])
-    colours = {"online": "green", "silent": "yellow", "gone": "red", "offline": "bright_black"}
+    colours = {"online": "green", "silent": "yellow", "gone": "red"}
     for one in report["workers"]:
-        active = "-" if one["active"] is None else one["active"]
-        facts = f"{active}/{one['concurrency'] or '?'} active  {one['pool'] or ''}  {one['version'] or ''}"
+        active = " active" if one["standing"] in ("online", "silent") else ""
+        facts = f"{busy(one)}{active}  {one['pool'] or ''}  {one['version'] or ''}"
         orphans = f"  {one['orphans']} orphaned" if one["orphans"] else ""
         found.append(
             [
                 (f"  {one['name'].ljust(width)}  ", ""),
-                (one["standing"].ljust(8), colours[one["standing"]]),
+                (one["standing"].ljust(8), colours.get(one["standing"], "bright_black")),
                 (f"  {facts}{orphans}", ""),
                 (f"  seen {moment(one['seen_at'])}", "bright_black"),
             ]
@@ -153,10 +166,10 @@ def _upcoming(report: dict[str, Any]) -> list[list[Piece]]:
 def _recent(report: dict[str, Any]) -> list[list[Piece]]:
     if not report["recent_tasks"]:
         return []
-    found = _title("RECENT")
+    found = _title("RECENT (by first sign)")
     for one in report["recent_tasks"]:
         colour, glyph = _STATUS[one["status"]]
-        at = moment(one["completed_at"] or one["started_at"])
+        at = moment(one["at"])
         took = "" if one["duration_seconds"] is None else f"  {screen.span(one['duration_seconds'])}"
         line: list[Piece] = [(f"  {glyph} ", colour), (f"{at}  {one['name']}{took}", "")]
         if one["status"] != "completed":

@@ -18,7 +18,7 @@ Items = list[dict[str, Any]]
 
 def _query(query: ListTasks) -> dict[str, str]:
     wanted: dict[str, str | None] = {
-        "state": ",".join(query.states) or None,
+        "state": ",".join((*query.states, *query.celery_states)) or None,
         "task": query.name,
         "queue": query.queue,
         "worker": query.worker,

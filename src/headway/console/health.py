@@ -23,6 +23,7 @@ STANDINGS: Final[Mapping[str, tuple[Tone, str]]] = {
     "silent": (Tone.WARN, "not heard of for some seconds: nobody knows whether it lives"),
     "gone": (Tone.BAD, "not heard of for a minute or more: what it was running counts as orphaned"),
     "offline": (Tone.QUIET, "it said goodbye"),
+    "unknown": (Tone.QUIET, "nobody watches: nobody knows whether it lives"),
 }
 SOURCES: Final[Mapping[str, str]] = {
     "jobs": "Headway's own database",
@@ -81,6 +82,9 @@ def _named(situation: Situation) -> dict[str, SourceView]:
 def _all_well(situation: Situation) -> str:
     if "broker" not in _named(situation):
         return "Nothing wants attention. No cluster is watched here: this is about the jobs of this server."
+    asked = _named(situation).get("workers")
+    if asked is not None and asked.ok is None:
+        return "Broker and events answer, and workers are not asked; nothing wants attention."
     return "Broker, workers and events answer; nothing wants attention."
 
 
@@ -123,6 +127,23 @@ def tiles(situation: Situation) -> list[Tile]:
     ]
 
 
+def total(situation: Situation) -> str:
+    """How many tasks are known in all, and how many of them are in no figure but this; empty where nobody knows."""
+    metrics = situation.metrics
+    if situation.figures["total_tasks"].seen_at is None and not metrics.total_tasks:
+        return ""
+    lost = [
+        f"{amount(count)} {words}"
+        for count, words in (
+            (metrics.orphaned_tasks, "orphaned"),
+            (metrics.unresolved_tasks, "whose end may have been missed"),
+        )
+        if count
+    ]
+    of_these = f"; of these {' and '.join(lost)}, in no other figure" if lost else ""
+    return f"{amount(metrics.total_tasks)} {'task' if metrics.total_tasks == 1 else 'tasks'} in all{of_these}."
+
+
 def _success_rate(situation: Situation) -> Tile:
     figure, rate = situation.figures["success_rate"], situation.metrics.success_rate
     if rate is not None:
@@ -163,7 +184,10 @@ def worker_row(worker: WorkerView) -> WorkerRow:
     version = f"{made} {facts.get('version') or ''}".strip()
     about = " · ".join(part for part in (str(facts.get("pool") or ""), version) if part)
     active, slots = facts.get("active"), facts.get("concurrency")
-    busy = DASH if active is None and slots is None else f"{_or_dash(active)} / {_or_dash(slots)}"
+    if worker.standing not in ("online", "silent"):
+        busy = f"was running {amount(active)}" if active else DASH
+    else:
+        busy = DASH if active is None and slots is None else f"{_or_dash(active)} / {_or_dash(slots)}"
     clock, odd = _clock(facts.get("clock_skew_seconds"))
     return WorkerRow(worker, tone, meaning, about, busy, clock, Tone.WARN if odd else None)
 
@@ -204,6 +228,9 @@ def queue_row(queue: ObservedQueue, now: int) -> QueueRow:
         growing = growth >= _STEADY
         said = f"{growth:+,.0f} a minute".replace("-", "\u2212") if abs(growth) >= _STEADY else "steady"
     oldest = max(0, now - oldest_at) / 1_000_000 if depth and isinstance(oldest_at, int) else None
+    if oldest is not None and facts.get("oldest") != "exact" and oldest_at == queue.seen_at:
+        # Looked at for the first time: at least nothing.
+        oldest = None
     return QueueRow(queue.name, depth, said, growing, oldest, facts.get("oldest") != "exact", queue.seen_at)
 
 

@@ -13,10 +13,9 @@ from headway.console import health, trail
 from headway.console.pages import Pages, watches
 from headway.console.words import text_of
 from headway.model.errors import HeadwayError, TaskNotFound
-from headway.model.evidence import OUR_STATE, CeleryState
-from headway.model.observed import ListTasks, TaskView
-from headway.model.states import JobState, states_named
+from headway.model.observed import TASK_STATES, ListTasks, TaskView, task_states
 from headway.service import (
+    MAX_CHILDREN,
     get_task,
     list_gaps,
     list_queues,
@@ -29,6 +28,7 @@ PAGE_TASKS: Final = 30
 MAX_RELATIVES: Final = 200
 _MAX_GAPS: Final = 1_000
 _MAX_ID: Final = 255
+_STATES: Final = frozenset(name.lower() for name in TASK_STATES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class TaskFilter:
         given = request.query_params
         state = text_of(given, "state")
         return cls(
-            state=state if _states(state) else "",
+            state=state if state.lower() in _STATES else "",
             task=text_of(given, "task", _MAX_ID),
             queue=text_of(given, "queue", _MAX_ID),
             worker=text_of(given, "worker", _MAX_ID),
@@ -79,8 +79,10 @@ class TaskFilter:
 
     def wanted(self) -> ListTasks:
         """What to ask the service for."""
+        ours, celerys = task_states([self.state] if self.state else [])
         return ListTasks(
-            states=_states(self.state),
+            states=ours,
+            celery_states=celerys,
             name=self.task or None,
             queue=self.queue or None,
             worker=self.worker or None,
@@ -89,13 +91,6 @@ class TaskFilter:
             limit=PAGE_TASKS,
             cursor=self.cursor or None,
         )
-
-
-def _states(name: str) -> tuple[JobState, ...]:
-    found = states_named(name) if name else ()
-    if not found and name.upper() in CeleryState.__members__:
-        found = (OUR_STATE[CeleryState(name.upper())],)
-    return found
 
 
 def observed_routes(router: APIRouter, pages: Pages) -> None:
@@ -130,6 +125,7 @@ async def _situation_fields(request: Request) -> dict[str, Any]:
         "now": now_is.at,
         "verdict": health.verdict(now_is),
         "tiles": health.tiles(now_is),
+        "total": health.total(now_is),
         "workers": [health.worker_row(one) for one in now_is.workers],
         "queues": [health.queue_row(one, now_is.at) for one in now_is.queues],
         "sources": [health.source_row(one) for one in now_is.sources],
@@ -218,6 +214,7 @@ async def _task_fields(request: Request, task: TaskView) -> dict[str, Any]:
         "relatives": family[:MAX_RELATIVES],
         "more_relatives": max(0, len(family) - MAX_RELATIVES),
         "known": {one.id for one in related},
+        "most_children": MAX_CHILDREN,
         "ended": trail.ended(task),
         "now": call.services.clock.now(),
     }

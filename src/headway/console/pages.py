@@ -6,6 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import jinja2
 from fastapi import Request, Response
@@ -71,6 +72,7 @@ class Pages:
             short=lambda text: text if len(text) <= 18 else f"{text[:8]}…{text[-6:]}",
             commands=_commands,
             friendly=friendly_name,
+            quoted=lambda text: quote(text, safe=""),
         )
 
     def page(self, request: Request, template: str, status: int = 200, **fields: Any) -> Response:

@@ -49,6 +49,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "broker_away": "the broker did not answer",
     "buffer_full": "more was heard than could be stored",
     "missed_events": "events were heard, but that of its end was not",
+    "events_off": "a worker ran tasks and sent no events of them",
     "not_stored": "Headway could not store what it heard",
     "kept_by_broker": "the connection was lost",
 }
@@ -128,7 +129,8 @@ def task_row(task: TaskView) -> TaskRow:
 
 def page_of(task_id: str, origin: str) -> str:
     """The path of the page of a task, or of a job of ours."""
-    return f"/{'jobs' if origin == 'job' else 'tasks'}/{quote(task_id)}/view"
+    # An id may be anything that a producer chose: "../" in it would lead elsewhere.
+    return f"/{'jobs' if origin == 'job' else 'tasks'}/{quote(task_id, safe='')}/view"
 
 
 def flags(task: TaskView) -> list[Flag]:
@@ -142,9 +144,8 @@ def flags(task: TaskView) -> list[Flag]:
         found.append(Flag("orphaned", Tone.BAD, meaning))
     if task.gap is not None:
         found.append(Flag("end may be missed", Tone.WARN, "it may have ended while events were missed"))
-    elif not task.complete:
-        meaning = "only its result was found: it ended while nobody watched, and a result names no task"
-        found.append(Flag("beginning missed", Tone.QUIET, meaning))
+    elif task.unnamed:
+        found.append(Flag("name not known", Tone.QUIET, task.unnamed))
     return found
 
 

@@ -114,6 +114,9 @@ def _workers(metrics: Metrics) -> Iterator[Metric]:
     for worker in metrics.workers:
         if worker.origin != "observed" or metrics.at - worker.seen_at > _FORGET_SECONDS * 1_000_000:
             continue
+        if worker.standing == "unknown":
+            # Nobody watches: that is no worker that is down.
+            continue
         online = worker.standing == "online"
         # Several workers of one host share their label: one that lives is enough to be up.
         ups[_host(worker)] = max(ups.get(_host(worker), 0), int(online))

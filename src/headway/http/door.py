@@ -59,7 +59,9 @@ class Paths:
     @classmethod
     def of(cls, documents: Iterable[str]) -> Paths:
         """From the route templates of the documents' paths, for example ``/jobs/{job_id}/events``."""
-        patterns = [re.sub(r"\\\{.*?\\\}", "[^/]+", re.escape(template)) for template in documents]
+        # What ``{name:path}`` stands for may hold anything, a slash and a line's end, too.
+        whole = [re.sub(r"\\\{\w+:path\\\}", "(?s:.*)", re.escape(template)) for template in documents]
+        patterns = [re.sub(r"\\\{.*?\\\}", "[^/]+", template) for template in whole]
         return cls(
             public=re.compile(r"/(health|ready|login|logout|favicon\.ico|mcp/capabilities|static/.*)"),
             forms=frozenset({"/login", "/logout"}),

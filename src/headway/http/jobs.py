@@ -25,7 +25,6 @@ from headway.http.schemas import (
 )
 from headway.model.commands import ListJobs
 from headway.model.errors import InvalidRequest, JobNotFound
-from headway.model.evidence import OUR_STATE, CeleryState
 from headway.model.job import Job
 from headway.model.states import STATE_VIEWS, JobState, states_named
 from headway.model.times import from_rfc3339
@@ -106,7 +105,7 @@ async def list_(
     only_query(request, *_FILTERS)
     for name, value in (("task", task), ("queue", queue), ("worker", worker), ("label", label), ("text", text)):
         if value is not None and "\x00" in value:
-            raise _wrong(name, "expected no NUL character")
+            raise wrong(name, "expected no NUL character")
     query = ListJobs(
         states=states_of(state or []),
         task=task,
@@ -190,24 +189,26 @@ async def rerun(request: Request, call: Call, job_id: JobId) -> Response:
     return answer(JobOut.of(job), 202, location(job))
 
 
-def states_of(names: list[str], *, observed: bool = False) -> tuple[JobState, ...]:
-    """States by our names or Celery's.
+def names_of(given: list[str]) -> list[str]:
+    """Names that were repeated or written with commas."""
+    return [part.strip() for value in given for part in value.split(",")]
+
+
+def states_of(names: list[str]) -> tuple[JobState, ...]:
+    """States of jobs by our names or Celery's.
 
     Args:
         names: as given, with commas or repeated.
-        observed: whether the states that only observed tasks have (``RECEIVED``, ``REJECTED``) are known too.
 
     Raises:
         InvalidRequest: a name that nobody knows.
     """
     found: dict[JobState, None] = {}
-    for name in (part.strip() for value in names for part in value.split(",")):
+    for name in names_of(names):
         states = states_named(name) if name else ()
-        if not states and observed and name.upper() in CeleryState.__members__:
-            states = (OUR_STATE[CeleryState(name.upper())],)
         if not states:
             known = ", ".join([*JobState, *sorted({view.celery for view in STATE_VIEWS})])
-            raise _wrong("state", f"expected one of {known}, got: {name[:60]!r}")
+            raise wrong("state", f"expected one of {known}, got: {name[:60]!r}")
         found.update(dict.fromkeys(states))
     return tuple(found)
 
@@ -219,7 +220,7 @@ def _label_of(text: str | None) -> tuple[str, str] | None:
     if not equals:
         name, equals, value = text.partition(":")
     if not equals or not name:
-        raise _wrong("label", f"expected name=value, got: {text[:60]!r}")
+        raise wrong("label", f"expected name=value, got: {text[:60]!r}")
     return name, value
 
 
@@ -228,9 +229,20 @@ def moment_of(name: str, text: str | None) -> int | None:
     try:
         return None if text is None else from_rfc3339(text)
     except ValueError as error:
-        raise _wrong(name, str(error)) from error
+        if text is not None and _is_moment(text.replace(" ", "+")):
+            raise wrong(name, str(error), "In a URL a `+` is written %2B: as it stands it means a space.") from error
+        raise wrong(name, str(error)) from error
 
 
-def _wrong(field: str, message: str) -> InvalidRequest:
+def _is_moment(text: str) -> bool:
+    try:
+        from_rfc3339(text)
+    except ValueError:
+        return False
+    return True
+
+
+def wrong(field: str, message: str, hint: str = "Compare the request with /openapi.json.") -> InvalidRequest:
+    """The error of one field."""
     errors: list[dict[str, Any]] = [{"field": field, "message": message}]
-    return InvalidRequest(f"{field}: {message}.", hint="Compare the request with /openapi.json.", errors=errors)
+    return InvalidRequest(f"{field}: {message}.", hint=hint, errors=errors)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from headway.http.bodies import answer, only_query, problems_of, said
-from headway.http.jobs import MAX_LIMIT, Call, moment_of, states_of
+from headway.http.jobs import MAX_LIMIT, Call, moment_of, names_of, wrong
 from headway.http.observed_schemas import (
     GapsOut,
     QueuesOut,
@@ -20,7 +20,8 @@ from headway.http.observed_schemas import (
     WorkersOut,
 )
 from headway.model.errors import InvalidRequest, TaskNotFound
-from headway.model.observed import ListTasks, TaskView
+from headway.model.evidence import CeleryState
+from headway.model.observed import TASK_STATES, ListTasks, TaskView, task_states
 from headway.model.reported import gap_json, queue_json, situation_json, task_json, worker_json
 from headway.model.situation import Situation
 from headway.model.states import TERMINAL_STATES, JobState
@@ -74,8 +75,10 @@ async def tasks(
     for name, value in (("task", task), ("queue", queue), ("worker", worker), ("root", root), ("text", text)):
         if value is not None and "\x00" in value:
             raise InvalidRequest(f"{name}: expected no NUL character.", hint="Leave the character out.")
+    ours, celerys = _states_of(state or [])
     query = ListTasks(
-        states=states_of(state or [], observed=True),
+        states=ours,
+        celery_states=celerys,
         name=task,
         queue=queue,
         worker=worker,
@@ -91,19 +94,27 @@ async def tasks(
     return said({"items": [task_json(one) for one in page.items], "next_cursor": page.next_cursor})
 
 
-@router.get("/tasks/{task_id}", response_model=TaskDetailOut, responses=problems_of(404))
+def _states_of(given: list[str]) -> tuple[tuple[JobState, ...], tuple[CeleryState, ...]]:
+    try:
+        return task_states(names_of(given))
+    except ValueError as error:
+        raise wrong("state", f"expected one of {', '.join(TASK_STATES)}, got: {error.args[0][:60]!r}") from None
+
+
+# An id may be anything that a producer chose, with slashes in it, too: so the longer path comes first.
+@router.get("/tasks/{task_id:path}/related", response_model=TasksOut, responses=problems_of(404))
+async def related(request: Request, call: Call, task_id: TaskId) -> Response:
+    """The tasks of the same chain, group or chord: those of its root, those that called it, those it called. Oldest first."""
+    only_query(request)
+    found = await call(related_tasks, task_id)
+    return said({"items": [task_json(one) for one in found]})
+
+
+@router.get("/tasks/{task_id:path}", response_model=TaskDetailOut, responses=problems_of(404))
 async def task(request: Request, call: Call, task_id: TaskId) -> Response:
     """One task with everything that was said of it."""
     only_query(request)
     return said(task_json(await call(get_task, task_id), whole=True))
-
-
-@router.get("/tasks/{task_id}/related", response_model=TasksOut, responses=problems_of())
-async def related(request: Request, call: Call, task_id: TaskId) -> Response:
-    """The tasks of the same chain, group or chord, oldest first."""
-    only_query(request)
-    found = await call(related_tasks, task_id)
-    return said({"items": [task_json(one) for one in found]})
 
 
 @router.get("/workers", response_model=WorkersOut, responses=problems_of())
@@ -174,7 +185,7 @@ class CeleryTaskOut(BaseModel):
     traceback: str | None = None
     name: str | None
     worker: str | None
-    retries: int
+    retries: int | None
     complete: bool
 
 
@@ -192,9 +203,9 @@ def celery_router(beat_schedule: Callable[[], dict[str, Any]]) -> APIRouter:
         only_query(request)
         return answer(_status(await call.situation(), beat_schedule()))
 
-    @celery.get("/api/celery/task/{task_id}", response_model=CeleryTaskOut)
+    @celery.get("/api/celery/task/{task_id:path}", response_model=CeleryTaskOut)
     async def celery_task(request: Request, call: Call, task_id: TaskId) -> Response:
-        """One task in Celery's words; 404 for what nobody knows."""
+        """One task in Celery's words; 404 for what nobody knows, 503 while the result backend cannot be asked."""
         only_query(request)
         return answer(_celery_task(await call(get_task, task_id)))
 

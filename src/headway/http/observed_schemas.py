@@ -10,7 +10,7 @@ from headway.http.times import MomentOut
 from headway.model.situation import Health
 from headway.model.states import JobState
 
-Standing = Literal["online", "silent", "gone", "offline"]
+Standing = Literal["online", "silent", "gone", "offline", "unknown"]
 Origin = Literal["job", "observed"]
 
 
@@ -38,7 +38,7 @@ class TaskOut(_Out):
     origin: Origin
     queue: str | None
     worker: str | None
-    retries: int
+    retries: int | None
     args: str | None
     kwargs: str | None
     result: str | None
@@ -61,8 +61,9 @@ class TaskOut(_Out):
 
 
 class TaskDetailOut(TaskOut):
-    """One task with everything that was said of it."""
+    """One task with everything that was said of it; ``children`` are ids, not more than 100."""
 
+    children: list[str]
     trail: list[MarkOut]
 
 
@@ -156,7 +157,7 @@ class FigureOut(_Out):
 
 
 class TaskMetricsOut(_Out):
-    """Counts over the history that is kept."""
+    """Counts over the history that is kept. The orphaned and unresolved are in the total and in no figure of what goes on."""
 
     total_tasks: int
     active_tasks: int
@@ -165,6 +166,8 @@ class TaskMetricsOut(_Out):
     pending_tasks: int
     cancelled_tasks: int
     success_rate: float | None
+    orphaned_tasks: int
+    unresolved_tasks: int
 
 
 class RecentTaskOut(_Out):
@@ -175,6 +178,7 @@ class RecentTaskOut(_Out):
     task: str | None
     status: str
     description: str
+    at: MomentOut
     started_at: MomentOut | None
     completed_at: MomentOut | None
     duration_seconds: float | None

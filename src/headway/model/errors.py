@@ -194,13 +194,21 @@ class BrokerAway(HeadwayError):
     default_hint = "Start the broker or correct its URL; Headway connects again by itself."
 
 
+class ResultsAway(HeadwayError):
+    """Only the result backend may know this task, and it did not answer: nobody can say whether there is such a task."""
+
+    code = "results_away"
+    kind = ErrorKind.UNAVAILABLE
+    default_hint = "Ask again when the result backend answers; `headway sitrep` says under sources whether it does."
+
+
 class TaskNotFound(HeadwayError):
     """Nobody knows a task with this id: no job of ours, nothing observed, nothing in the result backend."""
 
     code = "task_not_found"
     kind = ErrorKind.NOT_FOUND
     default_hint = (
-        "Look for it with `headway tasks --text ID`; what nobody watched and no result backend kept is not known."
+        "Compare the id with the application's own log; what nobody watched and no result backend kept is not known."
     )
 
 
@@ -287,6 +295,16 @@ class DataDirectoryUnusable(HeadwayError):
     code = "data_directory_unusable"
     kind = ErrorKind.SETUP
     default_hint = "Choose a local, writable directory with --data-dir."
+
+
+class DataDirectoryMissing(HeadwayError):
+    """There is nothing to read: the data directory does not exist, or nothing was ever stored in it."""
+
+    code = "data_directory_missing"
+    kind = ErrorKind.SETUP
+    default_hint = (
+        "Name the right one with --data-dir, or a server with --url; `headway up` and `headway observe` make one."
+    )
 
 
 class InvalidSettings(HeadwayError):

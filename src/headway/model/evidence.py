@@ -234,6 +234,11 @@ class ObservedTask:
         return twin
 
     @property
+    def tries_known(self) -> bool:
+        """Whether anything that was said of it says which try it was; else ``retries`` says nothing."""
+        return self.retries > 0 or any(mark.retries is not None for mark in self.trail)
+
+    @property
     def job_state(self) -> JobState:
         """Its state by our names."""
         return OUR_STATE[CeleryState(self.state)]
@@ -242,6 +247,27 @@ class ObservedTask:
 _VALUES: Final = attrgetter(*(one.name for one in fields(ObservedTask) if one.name != "found"))
 _KEEPS_FIRST: Final = frozenset(("name", "args", "kwargs", "root_id", "parent_id", "queue", "eta", "expires"))
 _TAKES_LAST: Final = ("result", "error", "traceback", "runtime")
+
+
+def unnamed(said: Iterable[str]) -> str:
+    """Why nobody knows the name of a task that has ended, from all that was said of it.
+
+    Args:
+        said: values of ``Said``, an end among them.
+    """
+    sayings = [Said(one) for one in said]
+    ends = [one for one in sayings if MEANINGS[one].ends]
+    if not ends:
+        return ""
+    best = max(MEANINGS[one].rank for one in ends)
+    decisive = [one for one in ends if MEANINGS[one].rank == best]
+    if all(one in _RESULTS for one in sayings):
+        return "found afterwards: only its result is known, and a result names no task"
+    if all(one in _RESULTS for one in decisive):
+        return "its end was found afterwards, by its result; nothing that was heard of it names the task"
+    if len(sayings) == 1:
+        return f"{decisive[0].value} before anything else was heard of it; the event names no task"
+    return "the events that were heard of it name no task"
 
 
 def take(task: ObservedTask, evidence: Evidence, seen_at: int) -> bool:
@@ -267,6 +293,9 @@ def take(task: ObservedTask, evidence: Evidence, seen_at: int) -> bool:
     trail.append(Mark(said, at, worker, retries, error[:200] if error else None))
     for name, value in facts.items():
         if name in _KEEPS_FIRST and value is not None and getattr(task, name) is None:
+            # A retry is sent with the task's own id for a parent where it has none: that is none.
+            if name == "parent_id" and value == task.id:
+                continue
             setattr(task, name, value)
     if retries is not None and retries > task.retries:
         task.retries = retries
@@ -415,6 +444,7 @@ def _times(task: ObservedTask, decisive: Mark | None) -> None:
             task.started_at = max((at for at in starts if at <= task.finished_at), default=None)
 
 
+_RESULTS: Final = frozenset(RESULTS.values())
 _ENDS: Final = frozenset(said.value for said, meaning in MEANINGS.items() if meaning.ends)
 _STARTS: Final = frozenset({Said.STARTED.value, Said.SEEN_RUNNING.value})
 _PRODUCERS: Final = frozenset({Said.SENT.value})

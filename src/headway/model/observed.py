@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from headway.model.evidence import Mark
+from headway.model.evidence import CeleryState, Mark
 from headway.model.states import JobState
 
 SILENT_SECONDS: Final = 10.0
@@ -70,7 +70,7 @@ class Gap:
     Attributes:
         reason: ``not_watching``, ``broker_away``, ``buffer_full`` (more was heard than could be stored),
             ``missed_events`` (the end of a task was missed although events were heard), ``not_stored`` (a fault of
-            ours), or that nothing is missing: ``kept_by_broker`` (the connection was lost, and nothing else),
+            ours), ``events_off`` (a worker ran tasks and sent no events of them), or that nothing is missing: ``kept_by_broker`` (the connection was lost, and nothing else),
             ``another_watched`` (another observer over the same database heard all of it).
         began_at, ended_at: None for the end while it is open.
         reconciled_at: when everything that can still be known was asked for; None before.
@@ -106,18 +106,46 @@ class Observer:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+TASK_STATES: Final = (*JobState, *CeleryState)
+"""Every name of a state that a list of tasks can be asked for: ours, and Celery's."""
+
+
+def task_states(names: Iterable[str]) -> tuple[tuple[JobState, ...], tuple[CeleryState, ...]]:
+    """States by our names and by Celery's, each once.
+
+    Args:
+        names: in any case; no name is both ours and Celery's.
+
+    Raises:
+        ValueError: a name that nobody knows; its only argument is the name.
+    """
+    ours: dict[JobState, None] = {}
+    celerys: dict[CeleryState, None] = {}
+    for name in names:
+        if name.upper() in CeleryState.__members__:
+            celerys[CeleryState(name.upper())] = None
+        elif name.lower() in JobState.__members__.values():
+            ours[JobState(name.lower())] = None
+        else:
+            raise ValueError(name)
+    return tuple(ours), tuple(celerys)
+
+
 @dataclass(frozen=True, slots=True)
 class ListTasks:
     """A page of tasks: jobs of ours and tasks observed, newest first.
 
     Attributes:
-        states: none are all.
+        states: by our names; of a task that was observed, what its state is called beside those of jobs.
+        celery_states: by Celery's names, beside ``states``; of a job, what its state is called by Celery.
+            Where there are neither, all.
         orphaned: only tasks that were begun by a worker that is gone.
         since, until: of the time of submission or first sight, UTC microseconds.
         cursor: the ``next_cursor`` of the page before.
     """
 
     states: tuple[JobState, ...] = ()
+    celery_states: tuple[CeleryState, ...] = ()
     name: str | None = None
     queue: str | None = None
     worker: str | None = None
@@ -149,6 +177,7 @@ class TaskView:
     Attributes:
         at: when it was submitted or first seen: the list is in this order.
         celery_state: its state as Celery spells it.
+        retries: None where nothing that was heard says how often it was tried.
         args, kwargs, result: texts, masked and cut; None where nothing is kept or known.
         error, traceback: why it failed, or was tried again.
         origin: ``job`` or ``observed``.
@@ -156,7 +185,9 @@ class TaskView:
         complete: False where its end may have been missed, or its beginning was.
         orphaned: it was begun by a worker that is gone.
         gap: id of the gap in which its end may have been missed.
+        unnamed: why it has ended and nobody knows its name, for a person; empty where nothing is missing.
         trail: everything that was said of it, oldest first; empty in lists.
+        children: ids of tasks that it called, the oldest first and not more than 100; empty in lists.
     """
 
     id: str
@@ -167,7 +198,7 @@ class TaskView:
     origin: str
     queue: str | None = None
     worker: str | None = None
-    retries: int = 0
+    retries: int | None = 0
     args: str | None = None
     kwargs: str | None = None
     result: str | None = None
@@ -186,7 +217,9 @@ class TaskView:
     complete: bool = True
     orphaned: bool = False
     gap: str | None = None
+    unnamed: str = ""
     trail: tuple[Mark, ...] = ()
+    children: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,9 @@ def task_json(task: TaskView, *, whole: bool = False) -> dict[str, Any]:
         "orphaned": task.orphaned,
         "gap": task.gap,
     }
-    return {**shown, "trail": [mark_json(mark) for mark in task.trail]} if whole else shown
+    if not whole:
+        return shown
+    return {**shown, "children": list(task.children), "trail": [mark_json(mark) for mark in task.trail]}
 
 
 def worker_json(worker: WorkerView) -> dict[str, Any]:
@@ -135,7 +137,7 @@ def _source(one: SourceView, now: int) -> dict[str, Any]:
     }
 
 
-def recent_json(task: TaskView) -> dict[str, Any]:
+def recent_json(task: TaskView, now: int) -> dict[str, Any]:
     """One of the newest tasks, in the situation report's words."""
     troubled = task.state in (JobState.FAILED, JobState.TIMEOUT, JobState.RETRY_SCHEDULED)
     error = _cut(task.error) if troubled else None
@@ -147,7 +149,8 @@ def recent_json(task: TaskView) -> dict[str, Any]:
         "name": friendly_name(task.name),
         "task": task.name,
         "status": VIEW[task.state].sitrep,
-        "description": _described(task, error),
+        "description": _described(task, error, now),
+        "at": to_rfc3339(task.at),
         "started_at": _at(task.started_at),
         "completed_at": _at(task.finished_at),
         "duration_seconds": None if duration is None else round(duration, 3),
@@ -162,7 +165,7 @@ def _cut(text: str | None) -> str | None:
     return masked if len(masked) <= ERROR_CHARS else masked[: ERROR_CHARS - 1] + "…"
 
 
-def _described(task: TaskView, error: str | None) -> str:
+def _described(task: TaskView, error: str | None, now: int) -> str:
     on = f" on {task.worker}" if task.worker else ""
     words = {
         JobState.SUCCEEDED: "Task completed successfully",
@@ -172,14 +175,18 @@ def _described(task: TaskView, error: str | None) -> str:
         JobState.RUNNING: f"Running{on}",
         JobState.RETRY_SCHEDULED: f"Waiting for another try{f': {error}' if error else ''}",
         JobState.QUEUED: f"Waiting{f' in {task.queue}' if task.queue else ''}",
-        JobState.SCHEDULED: "Waiting for its time",
+        JobState.SCHEDULED: "Waits for its time",
     }[task.state]
+    waits = task.state in (JobState.QUEUED, JobState.SCHEDULED)
+    if waits and task.eta is not None and task.eta > now:
+        # A worker may hold it for its time: then it is in no queue.
+        words = f"Waits for its time, {to_rfc3339(task.eta)[:19].replace('T', ' ')}Z{on}"
     if task.orphaned:
         words = f"Begun{on}, which is gone"
     elif task.gap is not None:
         words += "; its end may have been missed"
     elif not task.complete:
-        words += "; found afterwards, by its result"
+        words += f"; {task.unnamed}" if task.unnamed else ""
     return words if len(words) <= 2 * ERROR_CHARS else words[: 2 * ERROR_CHARS - 1] + "…"
 
 
@@ -197,9 +204,11 @@ def situation_json(situation: Situation) -> dict[str, Any]:
             "pending_tasks": metrics.pending_tasks,
             "cancelled_tasks": metrics.cancelled_tasks,
             "success_rate": metrics.success_rate,
+            "orphaned_tasks": metrics.orphaned_tasks,
+            "unresolved_tasks": metrics.unresolved_tasks,
         },
         "figures": {name: _figure(figure, now) for name, figure in situation.figures.items()},
-        "recent_tasks": [recent_json(task) for task in situation.recent],
+        "recent_tasks": [recent_json(task, now) for task in situation.recent],
         "queues": [queue_json(queue) for queue in situation.queues],
         "workers": [worker_json(worker) for worker in situation.workers],
         "upcoming": [

@@ -39,7 +39,14 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class TaskMetrics:
-    """Counts over the history that is kept; ``success_rate`` is None where nobody can say."""
+    """Counts over the history that is kept; ``success_rate`` is None where nobody can say.
+
+    Attributes:
+        total_tasks: every task that is known, once: all states, the orphaned and the unresolved, and what else waits in
+            the queues. It does not fall while nothing is deleted.
+        orphaned_tasks: of the total: begun by workers that are gone. In no other figure but the total.
+        unresolved_tasks: of the total: whose end may have been missed, the orphaned left out. In no figure of what goes on.
+    """
 
     total_tasks: int
     active_tasks: int
@@ -48,6 +55,8 @@ class TaskMetrics:
     pending_tasks: int
     cancelled_tasks: int
     success_rate: float | None
+    orphaned_tasks: int = 0
+    unresolved_tasks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from typing import Any, Final
 from headway.model.errors import BrokerAway
 from headway.model.evidence import Evidence, Said
 from headway.model.observed import ObservedWorker
-from headway.model.redact import mask_secrets, storable
+from headway.model.redact import mask_secrets
 from headway.observe.answers import queue_keys, rules, settings_of
 from headway.observe.asking import Inspector
-from headway.observe.brokers import broker_view
+from headway.observe.brokers import broker_view, queues_bound, scan_exchanges
 from headway.observe.facts import BeatEntry, ClusterFacts, HeldTask, RedisMemory, TaskRule, WorkerFacts
 from headway.observe.parse import Malformed, Parser, Privacy, events_of
 from headway.observe.plans import beat_entries, named_queues, own_rules, own_settings, uses_foreign_scheduler
@@ -32,7 +32,6 @@ _LISTEN_ALONE_SECONDS: Final = 2.5
 """Where nobody answers: workers beat every two seconds."""
 _POLL_SECONDS: Final = 0.1
 _SCAN_SECONDS: Final = 1.0
-_SCAN_COUNT: Final = 500
 _BROKER_SECONDS: Final = 0.8
 _APART_SECONDS: Final = 1.0
 _MOST_DRAINS: Final = 40
@@ -277,26 +276,14 @@ class _Examination:
         return queues, whole, memory
 
     def _bound(self, channel: Any) -> tuple[set[str], bool]:
-        # kombu's prefix is put before keys by its client, but not before patterns.
-        prefix = str(getattr(channel, "global_keyprefix", "") or "")
-        head = channel.keyprefix_queue % ("",)
-        conf = self._target.app.conf
-        passed_over = (f"{conf.control_exchange}.pidbox", f"reply.{conf.control_exchange}.pidbox", conf.event_exchange)
         exchanges: set[str] = set()
-        ends = self._clock.monotonic() + _SCAN_SECONDS
-        cursor = 0
+        ends, cursor = self._clock.monotonic() + _SCAN_SECONDS, 0
         while True:
-            cursor, keys = channel.client.scan(cursor=cursor, match=f"{prefix}{head}*", count=_SCAN_COUNT)
-            exchanges |= {bytes(key).decode(errors="replace").removeprefix(prefix + head) for key in keys}
+            cursor, found = scan_exchanges(channel, self._target.app.conf, cursor)
+            exchanges |= found
             if cursor == 0 or self._clock.monotonic() > ends:
                 break
-        queues = {
-            bytes(member).decode(errors="replace").split(channel.sep)[-1]
-            for exchange in sorted(exchanges.difference(passed_over))
-            if not exchange.endswith(".pidbox")
-            for member in channel.client.smembers(channel.keyprefix_queue % (exchange,))
-        }
-        return {storable(queue)[:255] for queue in queues if queue}, cursor == 0
+        return queues_bound(channel, exchanges), cursor == 0
 
 
 class _Heard:

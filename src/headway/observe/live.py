@@ -23,7 +23,11 @@ _REST_SECONDS: Final = 5.0
 
 
 class LiveAsker:
-    """Answers "who is there now?" within a time limit, by a thread with connections of its own."""
+    """Answers "who is there now?" within a time limit, by a thread with connections of its own.
+
+    Attributes:
+        workers_at: when a worker last answered; None before.
+    """
 
     def __init__(self, target: Target, clock: Clock, *, strict: bool) -> None:
         self._clock = clock
@@ -38,6 +42,7 @@ class LiveAsker:
         self._answer: LiveAnswer | None = None
         self._answered_at = 0.0
         self._stopping = False
+        self.workers_at: int | None = None
         self._thread = threading.Thread(target=self._run, name="headway-live", daemon=True)
 
     def start(self) -> None:
@@ -107,6 +112,8 @@ class LiveAsker:
                 at_once(self._clock, self._broker.ping)
         except BrokerAway as error:
             return LiveAnswer(broker=False, workers=None, asked_at=now, says=error.message)
+        if answers:
+            self.workers_at = now
         says = "" if answers else f"no worker answered within {_WORKERS_SECONDS:g} s"
         return LiveAnswer(broker=True, workers=frozenset(answers), asked_at=now, says=says)
 

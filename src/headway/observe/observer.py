@@ -13,7 +13,7 @@ import structlog
 
 from headway.model.errors import HeadwayError
 from headway.model.evidence import Said
-from headway.model.observed import GONE_SECONDS, Gap, ObservedWorker
+from headway.model.observed import Gap, ObservedWorker
 from headway.observe.buffer import Buffer
 from headway.observe.listener import Listener
 from headway.observe.live import LiveAsker
@@ -25,20 +25,15 @@ from headway.observe.results import Results
 from headway.observe.sources import event_source
 from headway.observe.target import Target
 from headway.ports.clock import Clock
-from headway.ports.cluster import LiveAnswer, Source
+from headway.ports.cluster import LiveAnswer, LookedUp, Source
 from headway.ports.observations import ObservationDoor
 
 log = structlog.get_logger("headway.observe")
 _LOOK_UPS: Final = 8
 _STOP_SECONDS: Final = 5.0
-_EVENTS_HINT: Final = (
-    "start workers with -E, set worker_send_task_events=True, or run `headway observe` with --enable-events"
-)
-
-
 _EYES: Final = {
     "worker_send_task_events": "tasks while they run, their times and errors (or start workers with -E)",
-    "task_send_sent_event": "when a task was sent, and the exact age of a queue",
+    "task_send_sent_event": "when a task was sent and through which queue, and the exact age of a queue",
     "task_track_started": "whether a task that was found afterwards had started",
     "result_extended": "name, arguments and tries of a task that was found afterwards",
 }
@@ -103,7 +98,7 @@ class Observer:
             enable_events=settings.enable_events and not settings.strict,
         )
         self.reconciler = Reconciler(
-            self.results, door, parser, clock, held=lambda: self.prober.held, settled=self._settled
+            self.results, door, parser, clock, held=lambda: self.prober.held, settled=self._settled, mute=self._mute
         )
         conf: Any = target.app.conf
         self.recorder = Recorder(
@@ -114,6 +109,7 @@ class Observer:
             self.listener,
             clock,
             on_gap=self._gap_closed,
+            queue_of=self.prober.only_queue.get,
             facts=self._facts,
             observer_id=settings.observer_id,
         )
@@ -144,10 +140,7 @@ class Observer:
 
     def _mute(self) -> set[str]:
         """Workers that were heard of lately, work, and send no events of it."""
-        before = self._clock.now() - int(GONE_SECONDS * 1_000_000)
-        # A copy: the recorder adds to it meanwhile.
-        tallies = self.recorder.workers.copy()
-        return {node for node, one in tallies.items() if one.seen_at >= before and _sends_none(one)}
+        return self.recorder.tallies.mute(self._clock.now())
 
     def _settled(self) -> int:
         """Until when all that was heard is stored; 0 while messages still wait, here or at the broker."""
@@ -179,13 +172,13 @@ class Observer:
             expected = 0
         return self._live.ask(timeout, expected)
 
-    def look_up(self, task_id: str, timeout: float) -> bool:
+    def look_up(self, task_id: str, timeout: float) -> LookedUp:
         """See ``ClusterView.look_up``."""
         if not self.results.readable:
-            return False
+            return LookedUp.NOT_READABLE
         if not self._looking.acquire(blocking=False):
             # Those before this one still wait for a backend that does not answer.
-            return False
+            return LookedUp.NOT_ASKED
         found: list[bool] = []
 
         def look() -> None:
@@ -200,7 +193,9 @@ class Observer:
         thread = threading.Thread(target=look, name="headway-look-up", daemon=True)
         thread.start()
         thread.join(timeout)
-        return any(found)
+        if not found:
+            return LookedUp.NOT_ASKED
+        return LookedUp.FOUND if found[0] else LookedUp.NOBODY_KNOWS
 
     def beat_schedule(self) -> dict[str, Any]:
         """See ``ClusterView.beat_schedule``."""
@@ -230,9 +225,11 @@ class Observer:
         error = self.recorder.error if self.recorder.alive else self.recorder.error or "nothing is stored any more"
         says = self.listener.why or error
         if not says and silent:
-            says = f"no task events from {', '.join(silent[:5])}: {_EVENTS_HINT}"
+            says = f"no task events from {', '.join(silent[:5])}"
         elif not says and self.listener.heard_at is None:
             says = "nothing was heard yet"
+        elif not says and (unheard := self._unheard()):
+            says = f"no task of {', '.join(unheard[:5])} was heard of yet: before the first, and where events are off"
         connected = self.listener.connected
         return Source(
             "events",
@@ -242,6 +239,12 @@ class Observer:
             says=says,
             facts={**facts, "workers_without_events": silent, "blind": self._blind(silent)},
         )
+
+    def _unheard(self) -> list[str]:
+        """Workers that may send no events of tasks: none of theirs was heard of, and the configuration promises nothing."""
+        if self._target.own_app and self._target.app.conf.worker_send_task_events:
+            return []
+        return sorted(self.recorder.tallies.unheard(self._clock.now()))
 
     def _blind(self, silent: Sequence[str]) -> list[dict[str, str]]:
         """Settings that keep the observer from seeing more, each with what it would show."""
@@ -255,7 +258,7 @@ class Observer:
                 off.append("task_send_sent_event")
             if self.reconciler.unnamed:
                 off.append("result_extended")
-        if silent:
+        if silent or self._unheard():
             off.insert(0, "worker_send_task_events")
         return [{"setting": name, "turn_on": f"{name} = True", "shows": _EYES[name]} for name in off]
 
@@ -265,7 +268,8 @@ class Observer:
             says = "--strict: workers are not asked"
             return Source("workers", None, complete=False, ok=None, says=says)
         good = prober.workers_at is not None and not prober.workers_say
-        return Source("workers", prober.workers_at, complete=good, ok=good, says=prober.workers_say)
+        answered = [at for at in (prober.workers_at, self._live.workers_at) if at is not None]
+        return Source("workers", max(answered, default=None), complete=good, ok=good, says=prober.workers_say)
 
     def _broker(self) -> Source:
         prober = self.prober
@@ -277,10 +281,12 @@ class Observer:
     def _results(self) -> Source:
         progress = self.reconciler.progress
         facts = {"walked": progress.walked, "keys": progress.keys, "found": progress.found,
-                 "running": progress.running}  # fmt: skip
+                 "running": progress.running, "readable": self.results.readable}  # fmt: skip
         says = self.results.says or progress.error
         if progress.running:
             says = f"reading history: {progress.walked:,} of about {progress.keys or 0:,} entries"
+        elif not says and self.results.listable and self._mute():
+            says = "events are off: read again every minute, or less often where that takes long"
         return Source(
             "results",
             progress.finished_at,
@@ -289,8 +295,3 @@ class Observer:
             says=says,
             facts=facts,
         )
-
-
-def _sends_none(tally: Any) -> bool:
-    first = tally.first_processed
-    return first is not None and tally.processed > first and tally.task_events == 0

@@ -114,6 +114,9 @@ class Parser:
             value = event.get(key)
             if isinstance(value, str) and 0 < len(value) <= MAX_ID:
                 facts[key] = storable(value)
+        if facts.get("parent_id") == event.get("uuid"):
+            # Celery sends the retry of a task that nobody called with its own id for a parent.
+            facts.pop("parent_id", None)
         retries = event.get("retries")
         if isinstance(retries, int) and not isinstance(retries, bool) and 0 <= retries <= _MAX_INT:
             facts["retries"] = retries

@@ -87,7 +87,8 @@ class Prober:
         self._enable_events = enable_events
         self._inspector = Inspector(target, "inspect", clock)
         self._broker = broker_view(target)
-        self._queues = set(target.known_queues())
+        self._queues = target.known_queues() | target.routed_queues()
+        self.only_queue: dict[str, str] = {}
         self._histories: dict[str, _QueueHistory] = {}
         self._due: dict[str, float] = {}
         self._told: set[str] = set()
@@ -142,7 +143,7 @@ class Prober:
         work()
 
     def _depths_every(self) -> float:
-        commands = 4 * len(self._queues) + 3
+        commands = 4 * len(self._queues) + self._broker.commands
         return max(DEPTHS_EVERY, commands / _COMMANDS_PER_SECOND)
 
     # Workers
@@ -165,7 +166,9 @@ class Prober:
         asked_at = self._clock.now()
         stats = self._ask("stats")
         self.answered = frozenset(stats)
-        self.workers_at = self._clock.now()
+        answered_at = self._clock.now()
+        # Of the last answer, not of the last question.
+        self.workers_at = answered_at if stats else self.workers_at
         queues = self._ask("active_queues") if stats else {}
         found = []
         for node, answer in stats.items():
@@ -174,9 +177,16 @@ class Prober:
             if named is not None:
                 facts["queues"] = named
                 self._queues.update(named)
-            found.append(ObservedWorker(node[:255], self.workers_at, self.workers_at, None, None, facts))
+                self._takes_from(node, named)
+            found.append(ObservedWorker(node[:255], answered_at, answered_at, None, None, facts))
         if found:
-            self._door.record(Batch(seen_at=self.workers_at, workers=found))
+            self._door.record(Batch(seen_at=answered_at, workers=found))
+
+    def _takes_from(self, node: str, named: list[str]) -> None:
+        if len(named) == 1 and len(self.only_queue) < _MAX_REGISTERED:
+            self.only_queue[node] = named[0]
+        else:
+            self.only_queue.pop(node, None)
 
     def _ask_registered(self) -> None:
         now = self._clock.now()
@@ -274,7 +284,8 @@ class Prober:
         known = self._door.known([depth.oldest_id]).get(depth.oldest_id)
         if known is not None and known.sent_at is not None:
             return "exact", known.sent_at
-        return "at least", history.head_since
+        # Looked at for the first time, it says nothing yet.
+        return ("at least", history.head_since) if history.head_since != now else ("unknown", None)
 
 
 def _growth(depths: deque[tuple[int, int]], now: int) -> float | None:

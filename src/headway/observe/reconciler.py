@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +28,9 @@ _RETRY_SECONDS: Final = 2.0
 _QUIET_AT_ONCE: Final = 200
 _FAULTS: Final = 3
 _PAUSE_SECONDS: Final = 0.002
+# While events are off: so often, and never for more than a tenth of the time.
+_WALK_EVERY: Final = 60.0
+_WALK_SHARE: Final = 9.0
 
 
 @dataclass(slots=True)
@@ -52,6 +55,7 @@ class Reconciler:
         clock: the observer's.
         held: what each worker said it holds.
         settled: until when all that was heard is stored.
+        mute: workers that send no events: only the result backend tells of their tasks.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Reconciler:
         *,
         held: Callable[[], Mapping[str, Held]],
         settled: Callable[[], int],
+        mute: Callable[[], Collection[str]],
     ) -> None:
         self._results = results
         self._door = door
@@ -70,6 +75,8 @@ class Reconciler:
         self._clock = clock
         self._held = held
         self._settled = settled
+        self._mute = mute
+        self._walk_at = 0.0
         self._turn: tuple[int, str] = (-1, "")
         self._faults = 0
         self._gaps: deque[Gap | None] = deque()
@@ -95,7 +102,11 @@ class Reconciler:
         self._wake.set()
 
     def look_up(self, task_id: str) -> bool:
-        """Whether the result backend knows a task; what it says is stored. By any thread."""
+        """Whether the result backend says anything new of a task, which is stored. By any thread.
+
+        Raises:
+            HeadwayError: the result backend or our own database does not answer.
+        """
         return self._store([task_id]) > 0
 
     def _run(self) -> None:
@@ -110,8 +121,10 @@ class Reconciler:
                         self._gaps.popleft()
             if not self._stop.is_set():
                 self._tried(self._look_after_the_quiet)
+            if not self._stop.is_set() and self._results.listable and self._mute() and self._is_due():
+                self._tried(self._walk)
 
-    def _tried(self, work: Callable[[], None]) -> bool:
+    def _tried(self, work: Callable[[], object]) -> bool:
         try:
             work()
         except HeadwayError as error:
@@ -140,8 +153,12 @@ class Reconciler:
         self._door.reconciled(until, found)
         log.info("observe.looked_through", recovered=found)
 
+    def _is_due(self) -> bool:
+        return not self._gaps and self._clock.monotonic() >= self._walk_at
+
     def _walk(self) -> int:
         progress = self.progress = Progress(running=True, keys=self._results.size())
+        begun = self._clock.monotonic()
         waiting: list[str] = []
         for ids in self._results.walk():
             progress.walked += len(ids)
@@ -154,6 +171,8 @@ class Reconciler:
                 return progress.found
         progress.found += self._recover(waiting)
         progress.running, progress.finished_at = False, self._clock.now()
+        ended = self._clock.monotonic()
+        self._walk_at = ended + max(_WALK_EVERY, _WALK_SHARE * (ended - begun))
         return progress.found
 
     def _recover(self, ids: list[str]) -> int:

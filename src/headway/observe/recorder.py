@@ -16,6 +16,7 @@ from headway.observe.buffer import Buffer, Connected, Dropped, Item, Lost
 from headway.observe.listener import Listener
 from headway.observe.parse import Malformed, Parser, events_of
 from headway.observe.sources import RETAIN_SECONDS, Raw, decode
+from headway.observe.tallies import Tallies
 from headway.ports.clock import Clock
 from headway.ports.observations import Batch, ObservationDoor
 
@@ -28,7 +29,6 @@ _WATERMARK_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 0.5
 # What the listener may have in its hands at a moment.
 _IN_HAND_MICROSECONDS: Final = 1_000_000
-_MAX_WORKERS: Final = 10_000
 _MAX_QUEUES: Final = 1_000
 _REFUSALS: Final = 3
 
@@ -45,16 +45,6 @@ class Heard:
     lost: int = 0
 
 
-@dataclass(slots=True)
-class WorkerTally:
-    """What a worker says it has processed beside what was heard of its tasks: that is how silence is noticed."""
-
-    first_processed: int | None = None
-    processed: int = 0
-    task_events: int = 0
-    seen_at: int = 0
-
-
 class Recorder:
     """Stores until it is stopped; while the database is away it keeps what it has and tries again.
 
@@ -66,6 +56,7 @@ class Recorder:
         listener: is told what is safe.
         clock: the observer's.
         on_gap: told of every gap that has closed, in the recorder's thread.
+        queue_of: the only queue that a worker takes tasks from, if that is known.
         facts: what to say of the observer beside its counts.
     """
 
@@ -79,6 +70,7 @@ class Recorder:
         clock: Clock,
         *,
         on_gap: Callable[[Gap | None], None],
+        queue_of: Callable[[str], str | None],
         facts: Callable[[], Mapping[str, Any]],
         observer_id: str,
     ) -> None:
@@ -89,6 +81,7 @@ class Recorder:
         self._listener = listener
         self._clock = clock
         self._on_gap = on_gap
+        self._queue_of = queue_of
         self._facts = facts
         self._observer_id = observer_id
         self._stop = threading.Event()
@@ -97,7 +90,8 @@ class Recorder:
         self._gap: Gap | None = None
         self._watermark = clock.monotonic()
         self.heard = Heard()
-        self.workers: dict[str, WorkerTally] = {}
+        self._off: list[Gap] = []
+        self.tallies = Tallies()
         self.queues: set[str] = set()
         self.drained_at = 0
         self.said: set[Said] = set()
@@ -143,6 +137,8 @@ class Recorder:
             elif self._clock.monotonic() - self._watermark > _WATERMARK_SECONDS and good:
                 # Not now: the connection may have been cut since it was last known to work.
                 self._record(Batch(seen_at=good, watermark_at=good, facts=self._told()))
+            if self._begun and not ending:
+                self._declare_off()
         if self._begun and not self._persist(self._door.end):
             log.warning("observe.end_not_stored")
 
@@ -206,8 +202,10 @@ class Recorder:
                 self._persist(lambda: setattr(self, "_gap", self._door.open_gap("broker_away", item.at)))
         elif isinstance(item, Dropped):
             self.heard.lost += item.messages
+            self.tallies.interrupted()
             self._persist(lambda: self._close(self._door.open_gap("buffer_full", item.began_at, item.messages), item))
         else:
+            self.tallies.connected(item.at)
             gap, self._gap = self._gap, None
             if gap is None:
                 self._on_gap(None)
@@ -294,29 +292,32 @@ class Recorder:
                 self.said.add(found.said)
                 if found.said is Said.SENT and len(self.queues) < _MAX_QUEUES:
                     self.queues.add(found.facts.get("queue") or "")
-                tally = self.workers.get(found.worker)
-                if tally is not None:
-                    tally.task_events += 1
+                if found.said is not Said.SENT:
+                    self.tallies.task_event(found.worker, at)
+                    self._tell_queue(found)
             else:
                 workers.append(self._beat(found))
 
     def _beat(self, worker: ObservedWorker) -> ObservedWorker:
-        if len(self.workers) >= _MAX_WORKERS and worker.hostname not in self.workers:
-            # Whoever can publish can call itself as it likes: the one that was heard of longest ago goes.
-            del self.workers[min(self.workers, key=lambda node: self.workers[node].seen_at)]
-        tally = self.workers.setdefault(worker.hostname, WorkerTally())
-        tally.seen_at = worker.seen_at
-        processed = worker.facts.get("processed")
-        if processed is not None:
-            if tally.first_processed is None or processed < tally.processed:
-                tally.first_processed = processed
-                tally.task_events = 0
-            tally.processed = processed
-        if tally.task_events:
-            worker.facts["events_enabled"] = True  # type: ignore[index] # made by the parser for this worker alone
-        elif tally.first_processed is not None and tally.processed > tally.first_processed:
-            worker.facts["events_enabled"] = False  # type: ignore[index]
+        sends = self.tallies.beat(worker)
+        if sends is not None:
+            worker.facts["events_enabled"] = sends  # type: ignore[index] # made by the parser for this worker alone
         return worker
+
+    def _tell_queue(self, one: Evidence) -> None:
+        """Only who sends a task says its queue; but a worker that takes from one queue has it from there."""
+        if one.said is Said.RECEIVED and one.facts.get("queue") is None and (queue := self._queue_of(one.worker)):
+            one.facts["queue"] = queue  # type: ignore[index] # made by the parser for this saying alone
+
+    def _declare_off(self) -> None:
+        """What workers do that send no events of it is a gap, until they send them."""
+        now = self._clock.now()
+        since = self.tallies.mute_since(now)
+        if since is None:
+            while self._off and self._persist(lambda: self._on_gap(self._door.close_gap(self._off[-1], now))):
+                self._off.pop()
+        elif not self._off or since < min(gap.began_at for gap in self._off):
+            self._persist(lambda: self._off.append(self._door.open_gap("events_off", since)))
 
     def _told(self) -> dict[str, Any]:
         heard = self.heard

@@ -109,6 +109,10 @@ class Results:
             for key in keys:
                 pipe.strlen(key)
             sizes = pipe.execute(raise_on_error=False)
+            for size in sizes:
+                # A key of another kind is no result; any other refusal says nothing of what there is.
+                if isinstance(size, Exception) and "WRONGTYPE" not in str(size):
+                    raise size
             there = [place for place, size in enumerate(sizes) if isinstance(size, int) and size]
             for place in there:
                 if sizes[place] <= _WHOLE_BYTES:

@@ -11,6 +11,7 @@ from kombu import Connection
 
 from headway.model.errors import BrokerNotSupported, InvalidSettings
 from headway.model.redact import mask_secrets
+from headway.observe.plans import beat_entries, named_queues, own_settings
 
 CONNECT_SECONDS: Final = 4.0
 _REDIS = frozenset({"redis", "rediss", "sentinel"})
@@ -126,6 +127,13 @@ class Target:
         connection = self.app.connection_for_read(transport_options=options, connect_timeout=CONNECT_SECONDS)
         assert isinstance(connection, Connection)
         return connection
+
+    def routed_queues(self) -> set[str]:
+        """Queues that the application's own configuration sends tasks to."""
+        if not self.own_app:
+            return set()
+        settings = own_settings(self.app)
+        return set(named_queues(settings, (), beat_entries(settings, self.app), set()))
 
     def known_queues(self) -> set[str]:
         """Queues that the application's own configuration names."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 
@@ -41,8 +42,16 @@ class BrokerView(Protocol):
         """Depths of these queues, in order."""
         ...
 
+    @property
+    def commands(self) -> int:
+        """How many commands ``bound`` and ``unacknowledged`` take together, at most."""
+        ...
+
     def bound(self) -> set[str]:
-        """Names of queues that the broker itself knows; empty where it does not say."""
+        """Names of queues that the broker itself knows; empty where it does not say.
+
+        Where all keys must be looked through for them it is done in portions, one a call.
+        """
         ...
 
     def unacknowledged(self) -> int | None:
@@ -91,6 +100,15 @@ class LiveAnswer:
     says: str = ""
 
 
+class LookedUp(Enum):
+    """What came of looking for a task in the result backend."""
+
+    FOUND = "found"  # what it says is stored
+    NOBODY_KNOWS = "nobody_knows"  # it answered, and has no entry
+    NOT_ASKED = "not_asked"  # it did not answer in time, or too many wait for it already
+    NOT_READABLE = "not_readable"  # there is none, or one that only the sender of a task can read
+
+
 class ClusterView(Protocol):
     """The observer of this process, as the situation report sees it."""
 
@@ -106,8 +124,8 @@ class ClusterView(Protocol):
         """What is watched, and how well."""
         ...
 
-    def look_up(self, task_id: str, timeout: float) -> bool:
-        """Whether the result backend knows this task; what it says is stored then. Never longer than ``timeout``."""
+    def look_up(self, task_id: str, timeout: float) -> LookedUp:
+        """Ask the result backend for this task; what it says is stored then. Never longer than ``timeout``."""
         ...
 
     def beat_schedule(self) -> dict[str, Any]:

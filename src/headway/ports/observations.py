@@ -125,6 +125,14 @@ class ObservedReader(Protocol):
         """Tasks with this root, oldest first."""
         ...
 
+    def children(self, task_id: str, limit: int) -> list[str]:
+        """Ids of tasks whose parent this is, oldest first; no task is its own child."""
+        ...
+
+    def called_by(self, ids: Sequence[str], limit: int) -> list[str]:
+        """Ids of tasks whose parent is one of these, in no order."""
+        ...
+
     def counts(self) -> dict[str, int]:
         """How many tasks are in each Celery state."""
         ...
@@ -137,8 +145,11 @@ class ObservedReader(Protocol):
         """Tasks that are running by all that is known, on workers that are gone; oldest first."""
         ...
 
-    def upcoming(self, after: int, limit: int) -> list[ObservedTask]:
-        """Tasks that wait for a time after this one, the next first."""
+    def upcoming(self, after: int, gone: Sequence[str], limit: int) -> list[ObservedTask]:
+        """Tasks that wait for a time after this one, the next first.
+
+        Left out are those on workers that are gone, and those whose end may have been missed.
+        """
         ...
 
     def unresolved(self) -> dict[str, int]:

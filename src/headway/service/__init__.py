@@ -2,6 +2,7 @@
 
 from headway.service.context import Context, Limits, Services, system_context
 from headway.service.door import StoreJobDoor
+from headway.service.family import MAX_CHILDREN
 from headway.service.jobs import (
     cancel_job,
     count_jobs,
@@ -31,6 +32,7 @@ from headway.service.sitrep import REPORT_SECONDS, begin_report, read_metrics, r
 from headway.service.upkeep import DueReport, RescueReport, RetentionReport, enqueue_due, rescue_lapsed, run_retention
 
 __all__ = [
+    "MAX_CHILDREN",
     "REPORT_SECONDS",
     "Context",
     "DueReport",

@@ -38,6 +38,19 @@ def look_for(
     return sorted(found, key=lambda one: one.severity != "error")
 
 
+def nobody_watches(watched_until: int | None, jobs_ran_at: int | None) -> Attention:
+    """What is said first of a store over which nobody works."""
+    says = "nobody watches and nobody runs jobs: what is here was stored before, and nobody knows what is so now"
+    if watched_until is None and jobs_ran_at is None:
+        says = "nobody watches and nobody runs jobs, and nobody ever did here"
+    remedy = (
+        "Start `headway observe …` or `headway up` over it; or name the right data directory with --data-dir, or a "
+        "server with --url."
+    )
+    since = max((one for one in (watched_until, jobs_ran_at) if one is not None), default=None)
+    return Attention("nobody_watches", "error", says, remedy, since)
+
+
 def _sources(sources: Sequence[SourceView]) -> Iterator[Attention]:
     for one in sources:
         if one.name == "broker" and one.ok is False:
@@ -47,10 +60,24 @@ def _sources(sources: Sequence[SourceView]) -> Iterator[Attention]:
             remedy = "Headway connects again by itself; what happens meanwhile is a gap, which is narrowed afterwards."
             yield Attention("events_lost", "error", one.says or "events are not heard", remedy, one.seen_at)
         elif one.name == "events" and one.facts.get("workers_without_events"):
-            yield Attention("events_off", "warning", one.says, "Run `headway observe` with --enable-events.")
+            yield _events_off(one)
         elif one.name == "results" and one.ok is False:
             remedy = "Start the result backend, or correct --result-backend."
             yield Attention("results_away", "warning", one.says, remedy, one.seen_at)
+        elif one.name == "results" and one.facts.get("readable") is False:
+            remedy = (
+                "Ends that are missed are never found without: give the application a result backend that others may "
+                "read, or name it with --result-backend."
+            )
+            yield Attention("no_results", "warning", one.says, remedy)
+
+
+def _events_off(source: SourceView) -> Attention:
+    # Not what the source says: that names the remedy, too.
+    names = sorted(source.facts["workers_without_events"])
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    remedy = "Start workers with -E, set worker_send_task_events = True, or run `headway observe` with --enable-events."
+    return Attention("events_off", "warning", f"no task events from {', '.join(names[:5])}{more}", remedy)
 
 
 def _workers(workers: Sequence[WorkerView], now: int) -> Iterator[Attention]:

@@ -35,6 +35,7 @@ class Limits:
     default_isolation: str = "thread"
     inline_result_bytes: int = 65_536
     job_retention_seconds: float = 604_800.0
+    observed_retention_seconds: float = 604_800.0
     lease_seconds: float = 10.0
 
 
@@ -47,6 +48,7 @@ class Services:
         cluster: the observer of this process; None where none runs.
         reports: bounds the situation reports that are being made, those among them that nobody waits for any longer.
         runs_jobs: False where this server only watches, and refuses to submit, cancel and run again.
+        alone: this process has the store for itself for a moment and is no server: nobody runs jobs or watches now.
     """
 
     store: Store
@@ -60,6 +62,7 @@ class Services:
     endings: Endings = field(default_factory=Endings)
     cluster: ClusterView | None = None
     runs_jobs: bool = True
+    alone: bool = False
     job_totals: JobTotals = field(init=False)
     reports: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_REPORTS))
 

@@ -18,6 +18,8 @@ _WATCHED: Final = "another_watched"
 _AWAY: Final = frozenset(("not_watching", "broker_away"))
 # Nothing was missed in these.
 _WHOLE: Final = frozenset((_WATCHED, "kept_by_broker"))
+# Nobody heard what was not sent.
+_UNSAID: Final = "events_off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def judge_gaps(tx: Tx, gaps: Sequence[Gap], now: int) -> list[Gap]:
             # Another observer has judged it meanwhile.
             continue
         deaf = {one.observer for one in around if one.reason not in _WHOLE} | {gap.observer}
-        heard = _heard_by_another(tx, gap, deaf, now)
+        heard = gap.reason != _UNSAID and _heard_by_another(tx, gap, deaf, now)
         if heard is None:
             unsure.append(gap)
         elif not heard:

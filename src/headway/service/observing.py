@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from headway.model.commands import ListJobs
-from headway.model.errors import InvalidRequest, TaskNotFound
-from headway.model.evidence import ENDED, CeleryState, ObservedTask
+from headway.model.errors import InvalidRequest, ResultsAway, TaskNotFound
+from headway.model.evidence import ENDED, CeleryState, ObservedTask, unnamed
 from headway.model.job import Job, Page
 from headway.model.observed import Gap, ListTasks, ObservedQueue, ObservedWorker, TaskView, WorkerView
 from headway.model.paging import read_cursor, write_cursor
 from headway.model.redact import mask_secrets
-from headway.model.states import VIEW, JobState
+from headway.model.states import STATE_VIEWS, VIEW, JobState
+from headway.ports.cluster import LookedUp
 from headway.ports.store import Reader
 from headway.service.context import Context
+from headway.service.family import MAX_CHILDREN, family_of
 from headway.service.verbs import verb
+from headway.service.watching import Watch, watch_of
 
 MAX_PAGE = 1000
-MAX_RELATED = 1000
+_T = TypeVar("_T")
 _TEXT_CHARS = 1024
 _LOOK_UP_SECONDS = 0.7
 
@@ -36,7 +40,8 @@ def list_tasks(ctx: Context, query: ListTasks) -> Page[TaskView]:
     now = ctx.services.clock.now()
 
     def work(reader: Reader) -> list[TaskView]:
-        return newest_tasks(reader, query, gone_workers(reader.observed.workers(), now), now, at)
+        gone = watch_of(ctx, reader, now).gone(reader.observed.workers())
+        return newest_tasks(reader, query, gone, now, at)
 
     items = ctx.services.store.read(work)
     page = items[: query.limit]
@@ -60,8 +65,13 @@ def _jobs_query(query: ListTasks) -> ListJobs | None:
     if query.orphaned or query.root is not None:
         # Our own lost workers' jobs are rescued; and jobs know no root of a canvas that was only observed.
         return None
+    celerys = [view.state for view in STATE_VIEWS if view.celery in query.celery_states]
+    states = tuple(dict.fromkeys((*query.states, *celerys)))
+    if query.celery_states and not states:
+        # No job is ever RECEIVED or REJECTED.
+        return None
     return ListJobs(
-        states=query.states,
+        states=states,
         task=query.name,
         queue=query.queue,
         worker=query.worker,
@@ -76,7 +86,12 @@ def _jobs_query(query: ListTasks) -> ListJobs | None:
 
 @verb
 def get_task(ctx: Context, task_id: str) -> TaskView:
-    """One task with its trail. Raises ``TaskNotFound`` for an id that nobody knows."""
+    """One task with its trail and its children.
+
+    Raises:
+        TaskNotFound: nobody knows this id.
+        ResultsAway: nobody here does, and the result backend did not answer.
+    """
     now = ctx.services.clock.now()
 
     def work(reader: Reader) -> TaskView | None:
@@ -84,32 +99,84 @@ def get_task(ctx: Context, task_id: str) -> TaskView:
         if job is not None:
             return job_view(job, now)
         task = reader.observed.task(task_id)
-        return None if task is None else task_view(task, gone_workers(reader.observed.workers(), now), whole=True)
+        if task is None:
+            return None
+        view = task_view(task, watch_of(ctx, reader, now).gone(reader.observed.workers()), whole=True)
+        return replace(view, children=tuple(reader.observed.children(task_id, MAX_CHILDREN)))
 
-    found = ctx.services.store.read(work)
-    cluster = ctx.services.cluster
-    if found is None and cluster is not None and cluster.look_up(task_id, _LOOK_UP_SECONDS):
-        found = ctx.services.store.read(work)
-    if found is None:
-        raise TaskNotFound(
-            f"nobody knows a task with the id {task_id[:80]!r}: it is no job of this server, and nothing was observed of it"
-        )
-    return found
+    return _known(ctx, task_id, work)
 
 
 @verb
 def related_tasks(ctx: Context, task_id: str) -> list[TaskView]:
-    """The tasks of the same chain, group or chord, oldest first; the task itself among them."""
+    """The tasks of the same chain, group or chord, oldest first; the task itself among them.
+
+    Those of its root, those that called it, and all that these called. A job of ours is alone.
+
+    Raises:
+        TaskNotFound: nobody knows this id.
+        ResultsAway: nobody here does, and the result backend did not answer.
+    """
     now = ctx.services.clock.now()
 
-    def work(reader: Reader) -> list[TaskView]:
+    def work(reader: Reader) -> list[TaskView] | None:
+        job = reader.get(task_id)
+        if job is not None:
+            return [job_view(job, now)]
         task = reader.observed.task(task_id)
         if task is None:
-            return []
-        gone = gone_workers(reader.observed.workers(), now)
-        return [task_view(one, gone) for one in reader.observed.related(task.root_id or task.id, MAX_RELATED)]
+            return None
+        gone = watch_of(ctx, reader, now).gone(reader.observed.workers())
+        return [task_view(one, gone) for one in family_of(reader.observed, task)]
 
-    return ctx.services.store.read(work)
+    return _known(ctx, task_id, work)
+
+
+def _known(ctx: Context, task_id: str, work: Callable[[Reader], _T | None]) -> _T:
+    """What is stored of a task; else what the result backend says of it, which is stored then."""
+    found = ctx.services.store.read(work)
+    if found is not None:
+        return found
+    cluster, looked_up = ctx.services.cluster, LookedUp.NOT_READABLE
+    if cluster is not None:
+        looked_up = cluster.look_up(task_id, _LOOK_UP_SECONDS)
+        found = ctx.services.store.read(work)
+    if found is not None:
+        return found
+    if looked_up is LookedUp.NOT_ASKED:
+        raise ResultsAway(
+            f"nothing is known here of a task with the id {task_id[:80]!r}, and the result backend did not answer"
+        )
+    raise TaskNotFound(
+        f"nobody knows a task with the id {task_id[:80]!r}: it is no job of this server, and nothing was observed of it",
+        hint=_where_else(ctx, looked_up),
+    )
+
+
+def _where_else(ctx: Context, looked_up: LookedUp) -> str:
+    """Where was looked, and how far back that reaches."""
+    limits = ctx.services.limits
+    kept = [
+        f"{what} for {_span(seconds)} ({setting})" if seconds else f"{what} for ever ({setting}=0)"
+        for what, seconds, setting in (
+            ("observed tasks are kept", limits.observed_retention_seconds, "HEADWAY_OBSERVED_RETENTION_SECONDS"),
+            ("finished jobs", limits.job_retention_seconds, "JOB_RETENTION_SECONDS"),
+        )
+    ]
+    if looked_up is LookedUp.NOBODY_KNOWS:
+        asked = "The result backend was asked too, and has no entry of it"
+    elif ctx.services.cluster is None:
+        asked = "No result backend was asked, because no cluster is watched by this process"
+    else:
+        asked = "There is no result backend that could be asked"
+    return f"{asked}. History: {', '.join(kept)}; GET /api/v1/gaps (`headway sitrep`) says when nobody watched."
+
+
+def _span(seconds: float) -> str:
+    for size, word in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {word}"
+    return f"{seconds:g} seconds"
 
 
 @verb
@@ -119,8 +186,9 @@ def list_workers(ctx: Context) -> list[WorkerView]:
 
     def work(reader: Reader) -> list[WorkerView]:
         observed = reader.observed.workers()
-        orphans = reader.observed.count_orphans(gone_workers(observed, now))
-        return worker_views(ctx, reader, observed, orphans, now)
+        watch = watch_of(ctx, reader, now)
+        orphans = reader.observed.count_orphans(watch.gone(observed))
+        return worker_views(ctx, reader, observed, orphans, watch, now)
 
     return ctx.services.store.read(work)
 
@@ -130,13 +198,14 @@ def worker_views(
     reader: Reader,
     observed: Sequence[ObservedWorker],
     orphans: Mapping[str, tuple[int, int]],
+    watch: Watch,
     now: int,
 ) -> list[WorkerView]:
     """Workers observed, with how many orphans each left, and those of this server, by name."""
     found = [
         WorkerView(
             one.hostname,
-            one.standing(now),
+            watch.standing(one),
             one.seen_at,
             "observed",
             orphans.get(one.hostname, (0, 0))[0],
@@ -145,7 +214,9 @@ def worker_views(
         for one in observed
     ]
     lease = ctx.services.limits.lease_seconds
-    found += [_own_worker(row, now, lease) for row in reader.own_workers()]
+    # Nobody runs jobs over a store that this process has for itself, however lately somebody did.
+    alone = ctx.services.alone
+    found += [_own_worker(row, now, 0.0 if alone else lease) for row in reader.own_workers()]
     return sorted(found, key=lambda one: one.name)
 
 
@@ -178,14 +249,10 @@ def list_gaps(ctx: Context, limit: int = 100) -> list[Gap]:
     return ctx.services.store.read(lambda reader: reader.observed.gaps(limit))
 
 
-def gone_workers(workers: Sequence[ObservedWorker], now: int) -> list[str]:
-    """Names of those that are gone or said goodbye."""
-    return [one.hostname for one in workers if one.standing(now) in ("gone", "offline")]
-
-
 def task_view(task: ObservedTask, gone: Sequence[str], *, whole: bool = False) -> TaskView:
     """An observed task as people see it."""
     orphaned = task.state == CeleryState.STARTED and task.worker in gone
+    nameless = task.name is None and task.rank >= ENDED
     return TaskView(
         id=task.id,
         name=task.name,
@@ -195,7 +262,7 @@ def task_view(task: ObservedTask, gone: Sequence[str], *, whole: bool = False) -
         origin="observed",
         queue=task.queue,
         worker=task.worker,
-        retries=task.retries,
+        retries=task.retries if task.tries_known else None,
         args=task.args,
         kwargs=task.kwargs,
         result=task.result,
@@ -209,11 +276,13 @@ def task_view(task: ObservedTask, gone: Sequence[str], *, whole: bool = False) -
         eta=task.eta,
         expires_at=task.expires,
         root_id=task.root_id,
-        parent_id=task.parent_id,
+        # What was stored by an earlier version may name itself.
+        parent_id=task.parent_id if task.parent_id != task.id else None,
         seen_at=task.seen_at,
-        complete=task.gap is None and (task.name is not None or task.rank < ENDED),
+        complete=task.gap is None and not nameless,
         orphaned=orphaned,
         gap=task.gap,
+        unnamed=unnamed(mark.said for mark in task.trail) if nameless else "",
         trail=tuple(sorted(task.trail, key=lambda mark: mark.at)) if whole else (),
     )
 

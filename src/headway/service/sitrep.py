@@ -24,10 +24,11 @@ from headway.model.situation import (
 from headway.model.states import JobState
 from headway.ports.cluster import LiveAnswer, Source
 from headway.ports.store import Reader
-from headway.service.attention import look_for
+from headway.service.attention import look_for, nobody_watches
 from headway.service.context import Context
-from headway.service.observing import gone_workers, newest_tasks, task_view, worker_views
+from headway.service.observing import newest_tasks, task_view, worker_views
 from headway.service.verbs import verb
+from headway.service.watching import Watch, watch_of
 
 LIVE_SECONDS: Final = 0.7
 """The whole of what a report waits for anybody outside: with all else it must answer within a second."""
@@ -40,7 +41,6 @@ _UPCOMING: Final = 10
 _GAPS: Final = 20
 _ORPHANS: Final = 20
 _STALE_MICROSECONDS: Final = 120_000_000
-_FRESH_MICROSECONDS: Final = 30_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,12 @@ class Stored:
     orphans: list[TaskView]
     orphaned: tuple[int, int]
     upcoming: tuple[Upcoming, ...]
+    watch: Watch
+
+    @property
+    def jobs_ran_at(self) -> int | None:
+        """When a server that runs jobs was last heard of; None is never."""
+        return max((one.seen_at for one in self.views if one.origin == "job"), default=None)
 
 
 @verb
@@ -72,8 +78,8 @@ def read_sitrep(ctx: Context) -> Situation:
     answer = waiting() if waiting is not None else None
     workers = [_as_answered(one, answer) for one in stored.views]
     queues = [one for one in stored.queues if stored.now - one.seen_at < _STALE_MICROSECONDS or cluster is None]
-    watched = cluster is not None or _is_watched(ctx, stored)
-    sources = _sources(ctx, stored, answer)
+    left = _is_left_alone(ctx, stored)
+    sources = _sources(ctx, stored, answer, left=left)
     attention = look_for(
         now=stored.now,
         workers=workers,
@@ -83,9 +89,11 @@ def read_sitrep(ctx: Context) -> Situation:
         sources=sources,
         unresolved=sum(stored.unresolved.values()),
         orphaned=stored.orphaned[0],
-        watched=watched,
+        watched=stored.watch.somebody,
     )
-    health = _health(sources, attention, workers, watched=watched)
+    if left:
+        attention.insert(0, nobody_watches(stored.watch.until, stored.jobs_ran_at))
+    health = _health(sources, attention, workers, watched=stored.watch.somebody or left)
     metrics, figures = _metrics(stored, queues, sources, health, workers)
     return Situation(
         at=stored.now,
@@ -143,11 +151,11 @@ def _stored(ctx: Context) -> Stored:
 
     def work(reader: Reader) -> Stored:
         observed = reader.observed
-        workers = observed.workers()
-        gone = gone_workers(workers, now)
+        workers, watch = observed.workers(), watch_of(ctx, reader, now)
+        gone = watch.gone(workers)
         orphans = observed.count_orphans(gone)
         upcoming = [
-            Upcoming(task.id, task.name, task.eta or 0, "observed") for task in observed.upcoming(now, _UPCOMING)
+            Upcoming(task.id, task.name, task.eta or 0, "observed") for task in observed.upcoming(now, gone, _UPCOMING)
         ] + [Upcoming(job.id, job.task, job.run_at or 0, "job") for job in reader.upcoming(_UPCOMING)]
         return Stored(
             now=now,
@@ -155,7 +163,7 @@ def _stored(ctx: Context) -> Stored:
             unresolved=observed.unresolved(),
             live_jobs=reader.counts(),
             ended_jobs=ctx.services.job_totals.figures(reader),
-            views=worker_views(ctx, reader, workers, orphans, now),
+            views=worker_views(ctx, reader, workers, orphans, watch, now),
             queues=observed.queues(),
             recent=newest_tasks(reader, ListTasks(limit=RECENT), gone, now)[:RECENT],
             gaps=observed.gaps(_GAPS),
@@ -163,21 +171,24 @@ def _stored(ctx: Context) -> Stored:
             orphans=[task_view(task, gone) for task in observed.orphans(gone, _ORPHANS)] if orphans else [],
             orphaned=(sum(count for count, _ in orphans.values()), sum(missing for _, missing in orphans.values())),
             upcoming=tuple(sorted(upcoming, key=lambda one: one.due_at)[:_UPCOMING]),
+            watch=watch,
         )
 
     return ctx.services.store.read(work)
 
 
-def _is_watched(ctx: Context, stored: Stored) -> bool:
-    """Whether another process watches, or should.
+def _is_left_alone(ctx: Context, stored: Stored) -> bool:
+    """Whether this is read straight from a store over which nobody works now: all there is can only be history.
 
-    For a server that runs jobs only if it does: that a cluster was once observed over its directory is history. Where
-    nobody serves, what is asked for can only be that history, and that nobody watches is said.
+    For a server that runs jobs, that a cluster was once observed over its directory is history, and no more.
     """
-    going = [one for one in stored.observers if one.stopped_at is None]
-    if ctx.services.catalog is None:
-        return bool(stored.observers)
-    return any(stored.now - one.watermark_at < _FRESH_MICROSECONDS for one in going)
+    if ctx.services.alone:
+        return True
+    if ctx.services.catalog is not None or stored.watch.somebody:
+        return False
+    # Others may run jobs over a shared database; but where a cluster was watched, somebody has to watch it.
+    at_work = any(one.origin == "job" and one.standing == "online" for one in stored.views)
+    return bool(stored.observers) or not at_work
 
 
 def _as_answered(worker: WorkerView, answer: LiveAnswer | None) -> WorkerView:
@@ -189,22 +200,23 @@ def _as_answered(worker: WorkerView, answer: LiveAnswer | None) -> WorkerView:
     return replace(worker, standing="silent") if worker.standing == "online" else worker
 
 
-def _sources(ctx: Context, stored: Stored, answer: LiveAnswer | None) -> list[SourceView]:
+def _sources(ctx: Context, stored: Stored, answer: LiveAnswer | None, *, left: bool) -> list[SourceView]:
     cluster = ctx.services.cluster
     sources = [SourceView("jobs", stored.now, complete=stored.ended_jobs is not None, ok=True)]
+    if left:
+        says = "nobody runs jobs now: start `headway up`"
+        sources = [SourceView("jobs", stored.jobs_ran_at, complete=False, ok=None, says=says)]
     if cluster is not None:
         gap_open = any(gap.ended_at is None for gap in stored.gaps)
         pending = any(gap.reconciled_at is None for gap in stored.gaps)
         sources += [_with_answer(one, answer, gap_open=gap_open or pending) for one in cluster.sources()]
-    elif _is_watched(ctx, stored):
-        newest = max(stored.observers, key=lambda one: one.watermark_at)
-        fresh = newest.stopped_at is None and stored.now - newest.watermark_at < _FRESH_MICROSECONDS
+    elif stored.watch.elsewhere or (left and stored.observers):
         says = (
             "another process watches the cluster; its own report knows more"
-            if fresh
+            if stored.watch.elsewhere
             else "nobody watches now: start `headway observe`"
         )
-        sources.append(SourceView("events", newest.watermark_at, complete=False, ok=None, says=says))
+        sources.append(SourceView("events", stored.watch.until, complete=False, ok=None, says=says))
     return sources
 
 
@@ -278,29 +290,51 @@ def _metrics(
     failed = seen(CeleryState.FAILURE) + seen(CeleryState.REJECTED)
     failed += ended.get(JobState.FAILED, 0) + ended.get(JobState.TIMEOUT, 0)
     cancelled = seen(CeleryState.REVOKED) + ended.get(JobState.CANCELLED, 0)
-    by_name = {one.name: one for one in sources}
-    events, jobs = by_name.get("events"), by_name["jobs"]
-    seen_at = jobs.seen_at if events is None else events.seen_at
-    complete = jobs.complete and (events is None or events.complete) and not missing
-    rate = completed / (completed + failed) if completed + failed else None
-    told = health is not Health.UNKNOWN and (events is None or any(one.standing == "online" for one in workers))
+    rate = round(completed / (completed + failed), 4) if completed + failed else None
+    # Every task once: those that were seen to be sent are among the messages that wait.
+    total = sum(tasks.values()) + max(0, sum(known) - seen(CeleryState.PENDING))
+    figures = _figures(sources, workers, health, missing=bool(missing), rate=rate)
     metrics = TaskMetrics(
-        total_tasks=active + pending + completed + failed + cancelled,
+        total_tasks=total + sum(live.values()) + sum(ended.values()),
         active_tasks=active,
         completed_tasks=completed,
         failed_tasks=failed,
         pending_tasks=pending,
         cancelled_tasks=cancelled,
-        success_rate=round(rate, 4) if rate is not None and told else None,
+        success_rate=rate if figures["success_rate"].last_known is None else None,
+        orphaned_tasks=orphans,
+        unresolved_tasks=max(0, sum(missing.values()) - in_gap),
     )
-    figure = Figure(seen_at, complete)
-    figures = dict.fromkeys(
-        ("total_tasks", "active_tasks", "completed_tasks", "failed_tasks", "cancelled_tasks"), figure
-    )
-    broker = by_name.get("broker")
-    figures["pending_tasks"] = figure if broker is None else Figure(broker.seen_at, complete and broker.complete)
-    figures["success_rate"] = Figure(seen_at, complete and told, None if told or rate is None else round(rate, 4))
     return metrics, figures
+
+
+def _figures(
+    sources: Sequence[SourceView],
+    workers: Sequence[WorkerView],
+    health: Health,
+    *,
+    missing: bool,
+    rate: float | None,
+) -> dict[str, Figure]:
+    """How well each figure is known. The rate that nobody can say for now is its ``last_known``."""
+    by_name = {one.name: one for one in sources}
+    events, jobs = by_name.get("events"), by_name["jobs"]
+    seen_at = jobs.seen_at if events is None else events.seen_at
+    complete = jobs.complete and (events is None or events.complete) and not missing
+    figure = Figure(seen_at, complete)
+    figures = dict.fromkeys(("completed_tasks", "failed_tasks", "cancelled_tasks"), figure)
+    broker, asked = by_name.get("broker"), by_name.get("workers")
+    # What workers took before anybody listened, only they can say.
+    whole = complete and (asked is None or asked.complete)
+    figures |= dict.fromkeys(
+        ("total_tasks", "active_tasks", "orphaned_tasks", "unresolved_tasks"), Figure(seen_at, whole)
+    )
+    figures["pending_tasks"] = (
+        Figure(seen_at, whole) if broker is None else Figure(broker.seen_at, whole and broker.complete)
+    )
+    told = health is not Health.UNKNOWN and (events is None or any(one.standing == "online" for one in workers))
+    figures["success_rate"] = Figure(seen_at, complete and told, None if told else rate)
+    return figures
 
 
 @verb
@@ -337,12 +371,15 @@ def away(error: HeadwayError, at: int) -> Situation:
     says = f"Headway's own database does not answer: {error.message}"
     nothing = TaskMetrics(0, 0, 0, 0, 0, 0, None)
     unknown = Figure(None, complete=False)
-    names = ("total_tasks", "active_tasks", "completed_tasks", "failed_tasks", "pending_tasks", "success_rate")
+    names = (
+        "total_tasks", "active_tasks", "completed_tasks", "failed_tasks", "pending_tasks", "cancelled_tasks",
+        "success_rate", "orphaned_tasks", "unresolved_tasks",
+    )  # fmt: skip
     return Situation(
         at=at,
         health=Health.UNKNOWN,
         metrics=nothing,
-        figures=dict.fromkeys((*names, "cancelled_tasks"), unknown),
+        figures=dict.fromkeys(names, unknown),
         recent=(),
         queues=(),
         workers=(),

@@ -39,7 +39,8 @@ class SqlObservedReader:
         if at is None and query == ListTasks(limit=query.limit):
             # What every report shows.
             return [to_task(row) for row in self._access.rows(self._statements.newest, {"batch": query.limit + 1})]
-        states = [one for one in CeleryState if not query.states or OUR_STATE[one] in query.states]
+        ours, celerys = query.states, query.celery_states
+        states = [one for one in CeleryState if not (ours or celerys) or OUR_STATE[one] in ours or one in celerys]
         if query.orphaned:
             if not gone:
                 return []
@@ -85,6 +86,15 @@ class SqlObservedReader:
         root = self.task(root_id)
         return [*([root] if root is not None else []), *self._rows(others)]
 
+    def children(self, task_id: str, limit: int) -> list[str]:
+        """See ``ObservedReader.children``."""
+        return [row[0] for row in self._access.rows(self._statements.children, {"parent": task_id, "batch": limit})]
+
+    def called_by(self, ids: Sequence[str], limit: int) -> list[str]:
+        """See ``ObservedReader.called_by``."""
+        found = self._access.rows(self._statements.called_by, {"ids": json.dumps(list(ids)), "batch": limit})
+        return [row[0] for row in found]
+
     def counts(self) -> dict[str, int]:
         """See ``ObservedReader.counts``."""
         return {state: int(value) for state, value in self._access.rows(self._statements.by_state, {})}
@@ -103,9 +113,10 @@ class SqlObservedReader:
         parameters = {"ids": json.dumps(list(gone)), "batch": limit}
         return [to_task(row) for row in self._access.rows(self._statements.orphans, parameters)]
 
-    def upcoming(self, after: int, limit: int) -> list[ObservedTask]:
+    def upcoming(self, after: int, gone: Sequence[str], limit: int) -> list[ObservedTask]:
         """See ``ObservedReader.upcoming``."""
-        found = self._access.rows(self._statements.upcoming, {"after": after, "batch": limit})
+        parameters = {"after": after, "ids": json.dumps(list(gone)), "batch": limit}
+        found = self._access.rows(self._statements.upcoming, parameters)
         return [to_task(row) for row in found]
 
     def unresolved(self) -> dict[str, int]:

@@ -98,6 +98,14 @@ class ObservedStatements:
         self.newest = Prepared(
             sa.select(observed_tasks).order_by(tasks.seen_first_at.desc(), tasks.id.desc()).limit(batch), dialect
         )
+        # What an earlier version stored may be its own parent.
+        child = sa.select(tasks.id).where(tasks.parent_id.is_not(None), tasks.parent_id != tasks.id).limit(batch)
+        parent = sa.bindparam("parent", type_=sa.String())
+        self.children = Prepared(
+            child.where(tasks.parent_id == parent).order_by(tasks.seen_first_at, tasks.id), dialect
+        )
+        # In no order: all children of all of them would have to be read for it.
+        self.called_by = Prepared(child.where(tasks.parent_id.in_(ids)), dialect)
         self.by_state = Prepared(sa.select(observed_counts), dialect)
         self.all_tallies = Prepared(sa.select(observed_tallies), dialect)
         self.all_queues = Prepared(sa.select(observed_queues).order_by(observed_queues.c.name), dialect)
@@ -124,6 +132,8 @@ class ObservedStatements:
         self.upcoming = Prepared(
             sa.select(observed_tasks)
             .where(tasks.eta.is_not(None), tasks.finished_at.is_(None), tasks.eta > after)
+            # Nobody holds it any more, or it may have ended.
+            .where(worker.not_in(ids), tasks.gap.is_(None))
             .order_by(tasks.eta)
             .limit(batch),
             dialect,

@@ -46,6 +46,7 @@ sa.Index("ix_observed_tasks_by_worker", _task.worker, _task.seen_first_at, _task
 for _name, _columns, _where in (
     ("ix_observed_tasks_by_queue", (_task.queue, _task.seen_first_at, _task.id), "queue IS NOT NULL"),
     ("ix_observed_tasks_by_root", (_task.root_id, _task.seen_first_at, _task.id), "root_id <> id"),
+    ("ix_observed_tasks_by_parent", (_task.parent_id, _task.seen_first_at, _task.id), "parent_id IS NOT NULL"),
     ("ix_observed_tasks_live", (_task.seen_first_at, _task.id), "finished_at IS NULL"),
     ("ix_observed_tasks_finished", (_task.finished_at,), "finished_at IS NOT NULL"),
     ("ix_observed_tasks_eta", (_task.eta,), "eta IS NOT NULL AND finished_at IS NULL"),

@@ -160,14 +160,32 @@ def test_one_task_in_text_and_as_json(watched: Watched) -> None:
     )
     assert {one["said"] for one in task["trail"]} >= {"sent", "received", "started", "failed"}
     text = watched.shown("tasks", watched.ids["fail"])
-    for words in ("cluster.fail", "FAILURE (failed)", "error: ValueError('no such thing')", "raise ValueError"):
+    for words in (
+        "cluster.fail",
+        "FAILURE (failed)",
+        "error:\n  Traceback",
+        "raise ValueError",
+        "ValueError: no such thing",
+    ):
         assert words in text
+    assert "error: ValueError" not in text, "the traceback ends with it"
     secret = watched.shown("tasks", watched.ids["secret"])
     assert "***" in secret
     assert "hunter" not in secret
     ran = watched.folder.run("tasks", "nobody", "--url", watched.url)
     assert ran.returncode == 1
     assert "error [task_not_found]: " in ran.stderr
+    assert "hint: The result backend was asked too" in ran.stderr
+
+
+@pytest.mark.valkey
+@pytest.mark.parametrize(
+    "option", [("--cursor", "zz"), ("--text", "x" * 201), ("--state", "odd"), ("--since", "odd"), ("--limit", "0")]
+)
+def test_a_wrong_option_is_a_usage_error(watched: Watched, option: tuple[str, str]) -> None:
+    ran = watched.folder.run("tasks", *option, "--url", watched.url)
+    assert ran.returncode == 2, ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 @pytest.mark.valkey
@@ -230,6 +248,12 @@ def test_it_gives_nothing_back_that_workers_hold_and_leaves_nothing_behind(watch
     assert "Traceback" not in watched.running.said
     assert keys_of(watched.server) == watched.before
     assert set(during) >= set(watched.before)
+    # The worker lives, and nobody says otherwise because nobody listens any more.
+    ran = watched.folder.run("sitrep", "--json", "--data-dir", str(watched.folder.path / "data"))
+    report = json.loads(ran.stdout)
+    assert (ran.returncode, report["health_status"]) == (1, "unknown")
+    assert [one["code"] for one in report["attention"]] == ["nobody_watches"]
+    assert [one["standing"] for one in report["workers"]] == ["unknown"]
 
 
 # What it refuses

@@ -105,6 +105,36 @@ def test_wrong_usage_exits_2_without_a_traceback(folder: Folder, arguments: tupl
     assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.parametrize("command", [("sitrep",), ("sitrep", "--json"), ("tasks",), ("workers",), ("queues",)])
+def test_who_only_looks_makes_no_data_directory(folder: Folder, command: tuple[str, ...]) -> None:
+    for options in ((), ("--data-dir", "elsewhere")):
+        said = folder.fails(*command, *options, code="data_directory_missing")
+        assert "there is no data directory" in said
+        assert "--data-dir" in said
+    assert sorted(one.name for one in folder.path.iterdir()) == ["proj.py"]
+    (folder.path / "empty").mkdir()
+    assert "nothing was ever stored" in folder.fails(*command, "--data-dir", "empty", code="data_directory_missing")
+    assert not list((folder.path / "empty").iterdir())
+
+
+def test_the_situation_where_nobody_runs_jobs_or_watches_is_not_known(folder: Folder) -> None:
+    folder.ok("submit", "proj.add", "--arg", "1")
+    ran = folder.run("sitrep")
+    assert ran.returncode == 1
+    assert ran.stdout.startswith("? UNKNOWN")
+    assert "not complete" in ran.stdout.splitlines()[4]
+    attention = ran.stdout.partition("ATTENTION\n")[2]
+    assert attention.startswith("  ! nobody watches and nobody runs jobs")
+    for words in ("headway up", "headway observe", "--data-dir", "--url"):
+        assert words in attention
+    ran = folder.run("sitrep", "--json")
+    report = json.loads(ran.stdout)
+    assert (ran.returncode, report["health_status"]) == (1, "unknown")
+    assert [one["code"] for one in report["attention"]] == ["nobody_watches"]
+    assert not any(one["complete"] for one in report["figures"].values())
+    assert report["task_metrics"]["total_tasks"] == report["task_metrics"]["pending_tasks"] == 1
+
+
 def test_what_is_not_there(folder: Folder) -> None:
     folder.fails("jobs", "show", "nope", code="job_not_found")
     folder.fails("jobs", "list", "--url", "http://127.0.0.1:1", code="server_unreachable")

@@ -121,6 +121,8 @@ def test_a_worker_is_down_when_it_is_silent_and_forgotten_after_ten_minutes() ->
         a_worker("gone@c", 599, "gone", active=3),
         a_worker("long_gone@d", 601, "gone", active=3),
         a_worker("left@e", 5, "offline"),
+        # Nobody watches: that is no worker that is down.
+        a_worker("unheard@f", 5, "unknown"),
     )
     found = families(replace(FULL, workers=workers))
     up = {one.labels["hostname"]: one.value for one in found["celery_worker_up"].samples}

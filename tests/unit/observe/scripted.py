@@ -117,11 +117,12 @@ class Watching:
     """Listener, buffer and recorder as an observer has them."""
 
     def __init__(self, folder: Path, *, buffer: Buffer | None = None, house: House | None = None) -> None:
-        self.clock = FakeClock(NOW) if house is None else house.services.clock
+        self.clock: Any = FakeClock(NOW) if house is None else house.services.clock
         self.house = house or open_house(folder, clock=self.clock)
         self.door = TroubledDoor(system_context(self.house.services, "observer"))
         self.source = ScriptedSource()
         self.gaps: list[Gap | None] = []
+        self.queues: dict[str, str] = {}
         self.buffer = buffer or Buffer()
         self.listener = Listener(self.source, self.buffer, self.clock)
         door: ObservationDoor = self.door
@@ -133,6 +134,7 @@ class Watching:
             self.listener,
             self.clock,
             on_gap=self.gaps.append,
+            queue_of=self.queues.get,
             facts=dict,
             observer_id="watcher",
         )

@@ -48,6 +48,12 @@ def test_every_event_of_a_task_says_who_when_and_what(kind: str) -> None:
     assert found.worker == ("gen77@client" if kind == "task-sent" else "one@host")
 
 
+def test_a_task_is_not_its_own_parent() -> None:
+    """So Celery sends the retry of one that nobody called."""
+    assert "parent_id" not in evidence("task-sent", parent_id=ID).facts
+    assert evidence("task-sent", parent_id="up").facts["parent_id"] == "up"
+
+
 def test_a_sent_task_says_what_it_is() -> None:
     facts = evidence("task-sent").facts
     assert facts == {

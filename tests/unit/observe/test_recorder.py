@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,23 @@ def gaps_of(watching: Watching) -> list[Gap]:
 def observer_stopped(watching: Watching) -> bool:
     (observer,) = watching.house.store.read(lambda r: r.observed.observers())
     return observer.stopped_at is not None
+
+
+def beat(processed: int) -> dict[str, Any]:
+    return {
+        "type": "worker-heartbeat",
+        "timestamp": NOW / 1e6,
+        **WORKER_EVENTS["worker-heartbeat"],
+        "processed": processed,
+    }
+
+
+def hears(watching: Watching, one: dict[str, Any]) -> None:
+    """A message two seconds after the last one."""
+    before = watching.recorder.heard.events
+    watching.clock.advance(2.0)
+    watching.source.say(one)
+    wait_until(lambda: watching.recorder.heard.events > before, what="it to be heard")
 
 
 def test_what_is_heard_is_stored_acknowledged_and_counted(tmp_path: Path) -> None:
@@ -229,20 +247,18 @@ def test_who_stops_while_the_database_is_away_stops_all_the_same_and_acknowledge
         assert watching.states() == {}
 
 
-@pytest.mark.parametrize(("sends", "enabled"), [(True, True), (False, False)])
-def test_a_worker_that_works_and_says_nothing_of_its_tasks_is_noticed(
-    tmp_path: Path, sends: bool, enabled: bool
-) -> None:
-    beat = {"type": "worker-heartbeat", **WORKER_EVENTS["worker-heartbeat"]}
+@pytest.mark.parametrize("sends", [True, False])
+def test_a_worker_that_works_and_says_nothing_of_its_tasks_is_noticed(tmp_path: Path, sends: bool) -> None:
     with Watching(tmp_path) as watching:
-        watching.source.say({**beat, "timestamp": NOW / 1e6, "processed": 5})
+        hears(watching, beat(5))
         if sends:
             watching.source.say(event("t1"))
-        watching.source.say({**beat, "timestamp": NOW / 1e6 + 2, "processed": 9})
+        for _ in range(4):
+            hears(watching, beat(9))
 
         def known() -> object:
             workers = watching.house.store.read(lambda r: r.observed.workers())
-            return [one.facts.get("events_enabled") for one in workers] == [enabled]
+            return [one.facts.get("events_enabled") for one in workers] == [sends]
 
         wait_until(known, what="whether it sends events")
 
@@ -258,3 +274,29 @@ def test_the_watermark_goes_on_while_nothing_comes(tmp_path: Path) -> None:
             return observer.watermark_at > NOW + int(SILENCE_SECONDS) * SECOND
 
         wait_until(watermark, what="the watermark", every=0.3)
+
+
+def test_tasks_that_run_unheard_are_a_gap_until_they_are_heard(tmp_path: Path) -> None:
+    with Watching(tmp_path) as watching:
+        began = watching.clock.now()
+        for processed in (7, 8, 8, 9, 9):
+            hears(watching, beat(processed))
+        (gap,) = wait_until(lambda: gaps_of(watching), what="the gap")
+        assert (gap.reason, gap.began_at, gap.ended_at) == ("events_off", began, None)
+        watching.clock.advance(2.0)
+        watching.source.say(event("t1", at=watching.clock.now()), beat(10))
+        wait_until(lambda: gaps_of(watching)[0].ended_at is not None, what="its end")
+        assert len(gaps_of(watching)) == 1
+        assert [gap and gap.reason for gap in watching.gaps] == [None, "events_off"]
+
+
+def test_a_worker_that_takes_from_one_queue_has_its_tasks_from_there(tmp_path: Path) -> None:
+    with Watching(tmp_path) as watching:
+        watching.queues["one@host"] = "mail"
+        watching.source.say(
+            event("t1", "task-received", name="a"),
+            event("t2", "task-received", name="a") | {"hostname": "two@host"},
+        )
+        watching.becomes(t1="RECEIVED", t2="RECEIVED")
+        stored = watching.house.store.read(lambda r: r.observed.tasks(["t1", "t2"]))
+        assert (stored["t1"].queue, stored["t2"].queue) == ("mail", None)

@@ -15,12 +15,19 @@ from anyio import CapacityLimiter
 from headway.http import calls
 from headway.model.errors import StoreUnavailable
 from headway.model.evidence import Evidence, Said
-from headway.model.observed import GONE_SECONDS, ObservedQueue, friendly_name
+from headway.model.observed import GONE_SECONDS, ListTasks, ObservedQueue, friendly_name
 from headway.model.reported import situation_json
 from headway.model.situation import Health, Situation
-from headway.ports.cluster import LiveAnswer, Source
+from headway.ports.cluster import LiveAnswer, LookedUp, Source
 from headway.ports.store import Reader, Store
-from headway.service import Context, StoreObservationDoor, cancel_job, read_sitrep
+from headway.service import (
+    Context,
+    StoreObservationDoor,
+    cancel_job,
+    list_tasks,
+    list_workers,
+    read_sitrep,
+)
 from headway.testing.clock import FakeClock
 from tests.observations import NOW, SECOND, batch, door_over, said, success, worker
 from tests.unit.store.house import House, open_house
@@ -37,6 +44,7 @@ class ClusterOf:
     says: str = ""
     events: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
 
     def live(self, timeout: float) -> Callable[[], LiveAnswer]:
         workers = self.workers if self.broker else None
@@ -47,13 +55,13 @@ class ClusterOf:
         good: dict[str, Any] = {"seen_at": now, "complete": True, "ok": True}
         return [
             Source("events", **{**good, **self.events}),
-            Source("workers", **good),
+            Source("workers", **{**good, **self.asked}),
             Source("broker", **good),
             Source("results", **{**good, **self.results}),
         ]
 
-    def look_up(self, task_id: str, timeout: float) -> bool:
-        return False
+    def look_up(self, task_id: str, timeout: float) -> LookedUp:
+        return LookedUp.NOBODY_KNOWS
 
     def beat_schedule(self) -> dict[str, Any]:
         return {}
@@ -256,6 +264,169 @@ def test_a_server_without_a_cluster_reports_its_jobs(scene: Scene) -> None:
     events = next(one for one in report.sources if one.name == "events")
     assert (events.ok, events.complete) == (None, False)
     assert "headway observe" in events.says
+
+
+def read_from_outside(scene: Scene) -> Situation:
+    """The report as `headway sitrep` gets it where no server runs: this process has the store for itself."""
+    services = replace(scene.house.services, alone=True)
+    services.job_totals.count()
+    return read_sitrep(replace(scene.house.ctx, services=services))
+
+
+def assert_nobody_knows(report: Situation) -> None:
+    assert report.health is Health.UNKNOWN
+    assert report.attention[0].code == "nobody_watches"
+    assert "--data-dir" in report.attention[0].remedy
+    assert report.metrics.success_rate is None
+    assert not any(figure.complete for figure in report.figures.values())
+    assert not any(one.complete or one.ok for one in report.sources)
+
+
+def test_where_nothing_was_ever_stored_and_nobody_serves_nothing_is_known(tmp_path: Path) -> None:
+    house = open_house(tmp_path, clock=FakeClock(NOW))
+    try:
+        services = replace(house.services, alone=True)
+        services.job_totals.count()
+        report = read_sitrep(replace(house.ctx, services=services))
+    finally:
+        house.store.close()
+        house.signal.close()
+    assert_nobody_knows(report)
+    assert (report.attention[0].since, report.metrics.total_tasks) == (None, 0)
+    assert {figure.seen_at for figure in report.figures.values()} == {None}
+
+
+def test_jobs_of_a_server_that_runs_no_more_are_history(scene: Scene) -> None:
+    house = scene.house
+    house.store.write(lambda tx: tx.register_worker("own", {"pid": 1, "host": "h", "slots": 1, "version": "0"}))
+    house.submit("app.ours")
+    # Over a database that others may share its worker is online.
+    scene.door.end()
+    assert [one.standing for one in read_sitrep(house.ctx).workers] == ["online"]
+    scene.clock.advance(1)
+    report = read_from_outside(scene)
+    assert_nobody_knows(report)
+    assert [one.standing for one in report.workers] == ["gone"]
+    assert (report.metrics.pending_tasks, report.metrics.total_tasks) == (1, 1)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+@pytest.mark.parametrize("age", [1, 36, 3600])
+def test_no_worker_is_accused_because_nobody_listened(scene: Scene, stopped: bool, age: float) -> None:
+    dead = worker("dead@host", NOW, active=2)
+    scene.door.record(batch(*success("lost", worker="dead@host")[:3], workers=[dead]))
+    scene.clock.advance(GONE_SECONDS + 5)
+    scene.hears(*success("a"), *success("runs")[:3])
+    if stopped:
+        scene.door.end()
+    scene.clock.advance(age)
+    report = read_from_outside(scene)
+    assert_nobody_knows(report)
+    assert codes(report) == {"nobody_watches"}
+    # Who was gone while somebody watched still is, by all that is known.
+    assert [(one.name, one.standing, one.orphans) for one in report.workers] == [
+        ("dead@host", "gone", 1),
+        ("one@host", "unknown", 0),
+    ]
+    assert {one.id for one in report.recent if one.orphaned} == {"lost"}
+    outside = replace(scene.house.ctx, services=replace(scene.house.services, alone=True))
+    assert [one.standing for one in list_workers(outside)] == ["gone", "unknown"]
+    assert [one.id for one in list_tasks(outside, ListTasks(orphaned=True)).items] == ["lost"]
+
+
+def test_a_server_that_runs_jobs_says_nothing_of_workers_that_nobody_listens_to(scene: Scene) -> None:
+    scene.hears(*success("runs")[:3])
+    scene.door.end()
+    scene.clock.advance(3600)
+    catalog: Any = object()
+    services = replace(scene.house.services, catalog=catalog)
+    services.job_totals.count()
+    report = read_sitrep(replace(scene.house.ctx, services=services))
+    assert (report.health, report.attention, report.metrics.orphaned_tasks) == (Health.OK, (), 0)
+    assert [one.standing for one in report.workers] == ["unknown"]
+
+
+def test_the_total_never_falls_while_nothing_is_deleted(scene: Scene) -> None:
+    scene.hears(*success("done"), *success("taken")[:2], *success("sent")[:1])
+    scene.door.record(
+        batch(
+            *success("runs", worker="w2@host")[:3], *success("more", worker="w2@host")[:3], workers=[worker("w2@host")]
+        )
+    )
+    scene.door.queues([ObservedQueue("celery", NOW, {"depth": 7, "consumers": 1})])
+    before = scene.report().metrics
+    # Six of the seven that wait were not heard of; one of them was seen to be sent.
+    assert (before.total_tasks, before.orphaned_tasks, before.unresolved_tasks) == (11, 0, 0)
+    scene.clock.advance(GONE_SECONDS + 5)
+    scene.hears()
+    scene.door.queues([ObservedQueue("celery", scene.clock.now(), {"depth": 7, "consumers": 1})])
+    killed = scene.report().metrics
+    assert (killed.total_tasks, killed.active_tasks, killed.orphaned_tasks) == (11, 0, 2)
+    scene.door.close_gap(scene.door.open_gap("broker_away", scene.clock.now()), scene.clock.now() + 1)
+    missed = scene.report().metrics
+    # The two orphans may have ended, too: each is counted once.
+    assert (missed.total_tasks, missed.orphaned_tasks, missed.unresolved_tasks) == (11, 2, 2)
+    scene.door.queues([ObservedQueue("celery", scene.clock.now(), {"depth": 0, "consumers": 1})])
+    # A task that was sent is known, though no message is left of it.
+    assert scene.report().metrics.total_tasks == 5
+
+
+def test_where_workers_are_not_asked_what_they_hold_is_not_known(scene: Scene) -> None:
+    scene.hears(*success("a"))
+    scene.cluster.workers = None
+    scene.cluster.asked = {"complete": False, "ok": None, "says": "--strict: workers are not asked"}
+    figures = scene.report().figures
+    open_ = {name for name, figure in figures.items() if not figure.complete}
+    assert open_ == {"active_tasks", "pending_tasks", "total_tasks", "orphaned_tasks", "unresolved_tasks"}
+
+
+def test_upcoming_leaves_out_what_nobody_holds_or_may_have_ended(scene: Scene) -> None:
+    later: dict[str, Any] = {"name": "app.later", "retries": 0, "eta": NOW + 9999 * SECOND}
+    scene.door.record(batch(said("held", Said.RECEIVED, NOW, "dead@host", **later), workers=[worker("dead@host")]))
+    scene.clock.advance(GONE_SECONDS + 5)
+    now = scene.clock.now()
+    scene.hears(said("waits", Said.RECEIVED, now, **later), said("missed", Said.RECEIVED, now, **later))
+    assert {one.task_id for one in scene.report().upcoming} == {"waits", "missed"}
+    scene.clock.advance(1)
+    scene.door.close_gap(scene.door.open_gap("broker_away", scene.clock.now()), scene.clock.now())
+    scene.hears(said("waits", Said.SEEN_WAITING, scene.clock.now(), name="app.later", eta=NOW + 9999 * SECOND))
+    assert {one.task_id for one in scene.report().upcoming} == {"waits"}
+
+
+def test_a_task_that_a_worker_holds_for_its_time_says_so(scene: Scene) -> None:
+    scene.hears(said("eta", Said.RECEIVED, NOW, name="app.later", queue="celery", retries=0, eta=NOW + 60 * SECOND))
+    (shown,) = situation_json(scene.report())["recent_tasks"]
+    assert shown["description"] == "Waits for its time, 2027-01-15 08:01:00Z on one@host"
+    assert (shown["at"], shown["started_at"]) == ("2027-01-15T08:00:00.000000Z", None)
+    scene.clock.advance(61)
+    (shown,) = situation_json(scene.report())["recent_tasks"]
+    assert shown["description"].startswith("Waiting")
+
+
+def test_where_results_cannot_be_read_it_is_said_and_is_no_error(scene: Scene) -> None:
+    scene.hears(*success("a"))
+    scene.cluster.results = {
+        "seen_at": None, "complete": False, "ok": None, "says": "there is none", "facts": {"readable": False},
+    }  # fmt: skip
+    report = scene.report()
+    (found,) = report.attention
+    assert (found.code, found.severity, found.says, report.health) == (
+        "no_results", "warning", "there is none", Health.OK,
+    )  # fmt: skip
+    assert "--result-backend" in found.remedy
+
+
+def test_a_remedy_is_said_once(scene: Scene) -> None:
+    scene.hears(*success("a"))
+    names = [f"w{number}@host" for number in range(7)]
+    scene.cluster.events = {
+        "complete": False,
+        "facts": {"workers_without_events": names},
+        "says": "with --enable-events",
+    }
+    (found,) = scene.report().attention
+    assert found.says == "no task events from w0@host, w1@host, w2@host, w3@host, w4@host and 2 more"
+    assert found.remedy.count("--enable-events") == 1
 
 
 def test_what_waits_at_the_broker_is_what_the_broker_says(scene: Scene) -> None:
