@@ -335,3 +335,46 @@ def test_what_was_heard_of_after_it_was_looked_at_is_not_missed(house: House, cl
     door.missed(["a"], NOW, NOW, clock.now())
     assert gap_of(house, "a") is None
     assert list_gaps(house.ctx) == []
+
+
+# Events that nobody sent
+
+
+def test_what_was_never_sent_no_broker_has_kept(house: House, clock: FakeClock) -> None:
+    """The next observer finds the time since the watermark as its gap, and that one may turn out to be none."""
+    first = door_over(house.services, "one")
+    first.record(batch(*success("runs")[:3], watermark_at=NOW))
+    off = first.open_gap("events_off", NOW)
+    clock.advance(35)
+    again = door_of(house)
+    start = again.begin("one", {})
+    assert start is not None
+    assert start.reason == "not_watching"
+    again.kept(start, clock.now())
+    (gap,) = list_gaps(house.ctx)
+    assert (gap.id, gap.reason, gap.ended_at, gap.reconciled_at) == (off.id, "events_off", clock.now(), None)
+    assert gap_of(house, "runs") == off.id
+
+
+def test_what_was_never_sent_no_other_observer_has_heard(house: House, clock: FakeClock) -> None:
+    one, other = door_over(house.services, "one"), door_over(house.services, "other")
+    one.record(batch(*success("runs")[:3], watermark_at=NOW))
+    off = one.open_gap("events_off", NOW)
+    clock.advance(10)
+    other.record(batch(watermark_at=clock.now(), seen_at=clock.now()))
+    one.close_gap(off, clock.now())
+    assert gap_of(house, "runs") == off.id
+
+
+def test_gaps_of_those_who_died_are_found_by_those_who_watch(house: House, clock: FakeClock) -> None:
+    dead, alive = door_over(house.services, "dead"), door_over(house.services, "alive")
+    left = [dead.open_gap("events_off", NOW), dead.open_gap("broker_away", NOW + 1)]
+    own = alive.open_gap("broker_away", NOW)
+    assert alive.left_open() == []
+    clock.advance(40)
+    alive.record(batch(watermark_at=clock.now(), seen_at=clock.now()))
+    assert {gap.id for gap in alive.left_open()} == {gap.id for gap in left}
+    for gap in alive.left_open():
+        alive.close_gap(gap, clock.now())
+    assert alive.left_open() == []
+    assert [gap.id for gap in list_gaps(house.ctx) if gap.ended_at is None] == [own.id]

@@ -60,8 +60,8 @@ def test_tasks_that_run_while_events_are_off_are_in_a_gap(
                 app.tasks["cluster.add"].delay(3, 4)
                 wait_until(
                     lambda: client.gaps()[0]["reconciled_at"] is not None,
-                    what="the gap to end",
-                    seconds=60,
+                    what="the gap to end, and the walk that comes once a minute",
+                    seconds=120,
                     every=0.2,
                 )
                 wait_until(lambda: client.sitrep()["task_metrics"]["completed_tasks"] == 2, what="both", seconds=30)

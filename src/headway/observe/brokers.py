@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -12,16 +12,12 @@ from kombu import Connection
 from redis.exceptions import ResponseError
 
 from headway.model.errors import BrokerAway
-from headway.model.redact import storable
+from headway.observe.discovery import Discovery, queues_bound
 from headway.observe.target import Target, keep_hands_off
 from headway.ports.cluster import BrokerView, QueueDepth
 
 _ANSWER_SECONDS: Final = 0.8
 _MAX_ID: Final = 255
-_SCAN_COUNT: Final = 500
-# Of each call: a million keys are looked through within half an hour.
-_SCANS: Final = 5
-_MAX_EXCHANGES: Final = 100
 
 
 class RedisView:
@@ -34,9 +30,7 @@ class RedisView:
         self._connection: Connection | None = None
         self._channel: Any = None
         self._client: Any = None
-        self._cursor = 0
-        self._found: set[str] = set()
-        self._exchanges: frozenset[str] = frozenset()
+        self._discovery = Discovery(target.app.conf)
 
     def _open(self) -> Any:
         if self._client is None:
@@ -92,29 +86,25 @@ class RedisView:
     @property
     def commands(self) -> int:
         """See ``BrokerView.commands``."""
-        return _SCANS + len(self._exchanges) + 2
+        return self._discovery.commands + 2
 
     def bound(self) -> set[str]:
-        """See ``BrokerView.bound``: from kombu's tables of bindings, which are keys among all others."""
+        """See ``BrokerView.bound``: from kombu's binding table of the default exchange."""
         conf = self._target.app.conf
-        default = str(conf.task_default_exchange or conf.task_default_queue)
+        exchange = str(conf.task_default_exchange or conf.task_default_queue)
+        return self._ask(lambda _: queues_bound(self._channel, [exchange]))  # type: ignore[no-any-return]
+
+    def discovered(self) -> set[str]:
+        """See ``BrokerView.discovered``."""
 
         def work(_: Any) -> set[str]:
-            with suppress(ResponseError):
+            try:
+                return self._discovery.look(self._channel)
+            except ResponseError:
                 # SCAN may be forbidden: then the default exchange is what is known.
-                self._look_for_exchanges()
-            return queues_bound(self._channel, {default, *self._exchanges})
+                return set()
 
         return self._ask(work)  # type: ignore[no-any-return]
-
-    def _look_for_exchanges(self) -> None:
-        for _ in range(_SCANS):
-            self._cursor, found = scan_exchanges(self._channel, self._target.app.conf, self._cursor)
-            self._found |= found
-            if self._cursor == 0:
-                self._exchanges, self._found = frozenset(sorted(self._found)[:_MAX_EXCHANGES]), set()
-                return
-        self._exchanges |= frozenset(sorted(self._found)[: _MAX_EXCHANGES - len(self._exchanges)])
 
     def unacknowledged(self) -> int | None:
         """See ``BrokerView.unacknowledged``."""
@@ -184,6 +174,10 @@ class AmqpView:
         """See ``BrokerView.bound``: AMQP has no way to ask."""
         return set()
 
+    def discovered(self) -> set[str]:
+        """See ``BrokerView.discovered``: AMQP has no way to ask."""
+        return set()
+
     def unacknowledged(self) -> int | None:
         """See ``BrokerView.unacknowledged``: AMQP has no way to ask."""
         return None
@@ -203,25 +197,6 @@ def _depth(channel: Any, name: str) -> QueueDepth:
         # Not there, another's alone, or not ours to look at: the others can be looked at all the same.
         return QueueDepth(name, None)
     return QueueDepth(name, int(answer.message_count), int(answer.consumer_count))
-
-
-def scan_exchanges(channel: Any, conf: Any, cursor: int, count: int = _SCAN_COUNT) -> tuple[int, set[str]]:
-    """One SCAN for exchanges that tasks go through: the next cursor, and those that were found."""
-    # kombu's prefix is put before keys by its client, but not before patterns.
-    prefix = str(getattr(channel, "global_keyprefix", "") or "")
-    head = channel.keyprefix_queue % ("",)
-    cursor, keys = channel.client.scan(cursor=cursor, match=f"{prefix}{head}*", count=count)
-    exchanges = {bytes(key).decode(errors="replace").removeprefix(prefix + head) for key in keys}
-    return int(cursor), {one for one in exchanges if not one.endswith(".pidbox") and one != conf.event_exchange}
-
-
-def queues_bound(channel: Any, exchanges: Iterable[str]) -> set[str]:
-    """Queues that have a binding to one of these exchanges, on a Redis."""
-    members = (
-        member for one in sorted(exchanges) for member in channel.client.smembers(channel.keyprefix_queue % (one,))
-    )
-    queues = {bytes(member).decode(errors="replace").split(channel.sep)[-1] for member in members}
-    return {storable(queue)[:255] for queue in queues if queue}
 
 
 def broker_view(target: Target) -> BrokerView:

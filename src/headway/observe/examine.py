@@ -16,7 +16,8 @@ from headway.model.observed import ObservedWorker
 from headway.model.redact import mask_secrets
 from headway.observe.answers import queue_keys, rules, settings_of
 from headway.observe.asking import Inspector
-from headway.observe.brokers import broker_view, queues_bound, scan_exchanges
+from headway.observe.brokers import broker_view
+from headway.observe.discovery import queues_bound, scan_exchanges
 from headway.observe.facts import BeatEntry, ClusterFacts, HeldTask, RedisMemory, TaskRule, WorkerFacts
 from headway.observe.parse import Malformed, Parser, Privacy, events_of
 from headway.observe.plans import beat_entries, named_queues, own_rules, own_settings, uses_foreign_scheduler

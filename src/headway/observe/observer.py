@@ -228,8 +228,8 @@ class Observer:
             says = f"no task events from {', '.join(silent[:5])}"
         elif not says and self.listener.heard_at is None:
             says = "nothing was heard yet"
-        elif not says and (unheard := self._unheard()):
-            says = f"no task of {', '.join(unheard[:5])} was heard of yet: before the first, and where events are off"
+        elif not says:
+            says = self._reserve()
         connected = self.listener.connected
         return Source(
             "events",
@@ -240,11 +240,13 @@ class Observer:
             facts={**facts, "workers_without_events": silent, "blind": self._blind(silent)},
         )
 
-    def _unheard(self) -> list[str]:
-        """Workers that may send no events of tasks: none of theirs was heard of, and the configuration promises nothing."""
-        if self._target.own_app and self._target.app.conf.worker_send_task_events:
-            return []
-        return sorted(self.recorder.tallies.unheard(self._clock.now()))
+    def _reserve(self) -> str:
+        """What nobody can know although events are heard."""
+        tallies, now = self.recorder.tallies, self._clock.now()
+        if unheard := sorted(tallies.unheard(now)):
+            return f"no task of {', '.join(unheard[:5])} was heard of yet: before the first, and where events are off"
+        missing = [f"{count} of {node}" for node, count in sorted(tallies.missing(now).items())]
+        return f"tasks that were begun and sent no events: {', '.join(missing[:5])}" if missing else ""
 
     def _blind(self, silent: Sequence[str]) -> list[dict[str, str]]:
         """Settings that keep the observer from seeing more, each with what it would show."""
@@ -258,7 +260,7 @@ class Observer:
                 off.append("task_send_sent_event")
             if self.reconciler.unnamed:
                 off.append("result_extended")
-        if silent or self._unheard():
+        if silent or self.recorder.tallies.unheard(self._clock.now()):
             off.insert(0, "worker_send_task_events")
         return [{"setting": name, "turn_on": f"{name} = True", "shows": _EYES[name]} for name in off]
 

@@ -31,6 +31,8 @@ _COMMANDS_PER_SECOND: Final = 8.0
 _ANSWER_SECONDS: Final = 1.5
 _GROWTH_SECONDS: Final = 60.0
 _MAX_REGISTERED: Final = 2_000
+_DISCOVERED_SECONDS: Final = 600.0
+_MAX_DISCOVERED: Final = 500
 
 
 @dataclass(slots=True)
@@ -88,6 +90,7 @@ class Prober:
         self._inspector = Inspector(target, "inspect", clock)
         self._broker = broker_view(target)
         self._queues = target.known_queues() | target.routed_queues()
+        self._discovered: dict[str, int] = {}
         self.only_queue: dict[str, str] = {}
         self._histories: dict[str, _QueueHistory] = {}
         self._due: dict[str, float] = {}
@@ -143,7 +146,7 @@ class Prober:
         work()
 
     def _depths_every(self) -> float:
-        commands = 4 * len(self._queues) + self._broker.commands
+        commands = 4 * (len(self._queues) + len(self._discovered)) + self._broker.commands
         return max(DEPTHS_EVERY, commands / _COMMANDS_PER_SECOND)
 
     # Workers
@@ -243,7 +246,8 @@ class Prober:
     def _ask_depths(self) -> None:
         try:
             self._queues |= self._broker.bound() | self._sent_to()
-            depths = self._broker.queues(sorted(self._queues))
+            self._discover()
+            depths = self._broker.queues(sorted({*self._queues, *self._discovered}))
             self.unacknowledged = self._broker.unacknowledged()
         except BrokerAway as error:
             self.broker_says = error.message
@@ -252,7 +256,17 @@ class Prober:
         now = self.broker_at
         # What an application names and nobody has ever used is no queue yet.
         there = [self._queue(depth, now) for depth in depths]
+        self._discovered |= {one.name: now for one in depths if one.depth and one.name in self._discovered}
         self._door.queues(there)
+
+    def _discover(self) -> None:
+        now = self._clock.now()
+        # One that has been empty for long is of no interest any more.
+        kept = {name: at for name, at in self._discovered.items() if now - at < _DISCOVERED_SECONDS * 1_000_000}
+        for name in sorted(self._broker.discovered() - self._queues):
+            if name in kept or len(kept) < _MAX_DISCOVERED:
+                kept[name] = now
+        self._discovered = kept
 
     def _queue(self, depth: QueueDepth, now: int) -> ObservedQueue:
         history = self._histories.setdefault(depth.name, _QueueHistory())
@@ -263,6 +277,7 @@ class Prober:
             "growth_per_minute": None,
             "oldest": "unknown",
             "oldest_at": None,
+            "looked_every_seconds": round(self._depths_every(), 1),
         }
         if depth.depth is not None:
             history.depths.append((now, depth.depth))

@@ -113,7 +113,7 @@ class Reconciler:
         while not self._stop.is_set():
             self._wake.wait(_LOOK_EVERY)
             self._wake.clear()
-            while self._gaps and not self._stop.is_set():
+            while self._gaps and self._is_due() and not self._stop.is_set():
                 # One walk for all of them.
                 waiting = len(self._gaps)
                 if self._tried(self._narrow):
@@ -121,7 +121,13 @@ class Reconciler:
                         self._gaps.popleft()
             if not self._stop.is_set():
                 self._tried(self._look_after_the_quiet)
-            if not self._stop.is_set() and self._results.listable and self._mute() and self._is_due():
+            if (
+                not self._stop.is_set()
+                and self._results.listable
+                and self._mute()
+                and self._is_due()
+                and not self._gaps
+            ):
                 self._tried(self._walk)
 
     def _tried(self, work: Callable[[], object]) -> bool:
@@ -154,7 +160,9 @@ class Reconciler:
         log.info("observe.looked_through", recovered=found)
 
     def _is_due(self) -> bool:
-        return not self._gaps and self._clock.monotonic() >= self._walk_at
+        """Where events are off, gaps come and go with workers, and what is walked through is the same again."""
+        urgent = any(gap is None or gap.reason != "events_off" for gap in self._gaps)
+        return urgent or not self._results.listable or self._clock.monotonic() >= self._walk_at
 
     def _walk(self) -> int:
         progress = self.progress = Progress(running=True, keys=self._results.size())

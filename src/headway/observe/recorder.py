@@ -31,6 +31,7 @@ _RETRY_SECONDS: Final = 0.5
 _IN_HAND_MICROSECONDS: Final = 1_000_000
 _MAX_QUEUES: Final = 1_000
 _REFUSALS: Final = 3
+_LEFT_SECONDS: Final = 30.0
 
 
 @dataclass(slots=True)
@@ -91,6 +92,7 @@ class Recorder:
         self._watermark = clock.monotonic()
         self.heard = Heard()
         self._off: list[Gap] = []
+        self._looked = clock.monotonic()
         self.tallies = Tallies()
         self.queues: set[str] = set()
         self.drained_at = 0
@@ -139,6 +141,8 @@ class Recorder:
                 self._record(Batch(seen_at=good, watermark_at=good, facts=self._told()))
             if self._begun and not ending:
                 self._declare_off()
+                self._look_after_the_dead()
+        self._close_off(self._clock.now())
         if self._begun and not self._persist(self._door.end):
             log.warning("observe.end_not_stored")
 
@@ -293,15 +297,13 @@ class Recorder:
                 if found.said is Said.SENT and len(self.queues) < _MAX_QUEUES:
                     self.queues.add(found.facts.get("queue") or "")
                 if found.said is not Said.SENT:
-                    self.tallies.task_event(found.worker, at)
+                    self.tallies.task_event(found.worker, at, started=found.said is Said.STARTED)
                     self._tell_queue(found)
             else:
                 workers.append(self._beat(found))
 
     def _beat(self, worker: ObservedWorker) -> ObservedWorker:
-        sends = self.tallies.beat(worker)
-        if sends is not None:
-            worker.facts["events_enabled"] = sends  # type: ignore[index] # made by the parser for this worker alone
+        worker.facts["events_enabled"] = self.tallies.beat(worker)  # type: ignore[index] # made for this worker alone
         return worker
 
     def _tell_queue(self, one: Evidence) -> None:
@@ -311,13 +313,30 @@ class Recorder:
 
     def _declare_off(self) -> None:
         """What workers do that send no events of it is a gap, until they send them."""
-        now = self._clock.now()
-        since = self.tallies.mute_since(now)
+        # By what was heard, not by the clock: what waits here was said earlier.
+        tallies = self.tallies
+        since, ended = tallies.mute_since(tallies.last_at), tallies.ended()
+        wanted = min((one for one in (since, ended) if one is not None), default=None)
+        if wanted is not None and (not self._off or wanted < min(gap.began_at for gap in self._off)):
+            self._persist(lambda: self._off.append(self._door.open_gap("events_off", wanted)))
         if since is None:
-            while self._off and self._persist(lambda: self._on_gap(self._door.close_gap(self._off[-1], now))):
-                self._off.pop()
-        elif not self._off or since < min(gap.began_at for gap in self._off):
-            self._persist(lambda: self._off.append(self._door.open_gap("events_off", since)))
+            self._close_off(tallies.last_at)
+
+    def _look_after_the_dead(self) -> None:
+        """What observers left open that watch no longer is closed by those who do."""
+        if self._clock.monotonic() - self._looked >= _LEFT_SECONDS:
+            self._looked = self._clock.monotonic()
+            try:
+                left = self._door.left_open()
+            except HeadwayError as error:
+                log.debug("observe.left_open", code=error.code, error=error.message)
+                return
+            for gap in left:
+                self._persist(lambda gap=gap: self._on_gap(self._door.close_gap(gap, self._clock.now())))  # type: ignore[misc]
+
+    def _close_off(self, at: int) -> None:
+        while self._off and self._persist(lambda: self._on_gap(self._door.close_gap(self._off[-1], at))):
+            self._off.pop()
 
     def _told(self) -> dict[str, Any]:
         heard = self.heard

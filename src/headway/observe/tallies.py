@@ -1,17 +1,21 @@
-"""What workers say they have processed, beside what was heard of their tasks: so it is noticed that events are off."""
+"""What workers say they have begun, beside what was heard of their tasks: so it is noticed that events are off."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from headway.model.observed import GONE_SECONDS, ObservedWorker
+from headway.model.observed import GONE_SECONDS, SILENT_SECONDS, ObservedWorker
 
+_SECOND: Final = 1_000_000
 # Celery sends events of tasks in bundles: a heartbeat may overtake them.
-_SURE_MICROSECONDS: Final = 5_000_000
-# What a worker may have done before its first heartbeat.
-_BEFORE_MICROSECONDS: Final = 10_000_000
+_SURE: Final = 5 * _SECOND
+# One that was heard before may run tasks that send none (`send_events=False`): it takes more to call it mute.
+_LONG: Final = 60 * _SECOND
+_GROWING: Final = 5
+# What a worker may have begun before its first heartbeat.
+_BEFORE: Final = 10 * _SECOND
 _MAX_WORKERS: Final = 10_000
 
 
@@ -21,21 +25,27 @@ class Tally:
 
     Attributes:
         processed: tasks it has begun, by its last heartbeat; None before there is one to compare with.
-        since_beat: events of its tasks since then.
-        heard: whether it was ever heard to send one.
-        clean_at: until when nothing of it was missed.
-        mute_since: from when on tasks may have run unheard; None while that is not so.
-        found_at: when that was noticed.
+        started: of how many it was heard since then.
+        debt: how many it has begun and was not heard to say so.
+        suspect_at: since when there is such a debt.
+        growing: heartbeats in a row with more of it and nothing heard between.
+        heard_at: when any event of a task was last heard; None is never.
+        mixed: it was heard again after it had been called mute, so it has tasks that send no events.
+        mute_since: from when on tasks may have run unheard; None while it is not called mute.
     """
 
     first_seen_at: int
     seen_at: int
-    clean_at: int
+    pid: Any = None
+    freq: float = 2.0
     processed: int | None = None
-    since_beat: int = 0
-    heard: bool = False
+    started: int = 0
+    debt: int = 0
+    suspect_at: int = 0
+    growing: int = 0
+    heard_at: int | None = None
+    mixed: bool = False
     mute_since: int | None = None
-    found_at: int = 0
 
 
 class Tallies:
@@ -44,73 +54,120 @@ class Tallies:
     def __init__(self) -> None:
         self._workers: dict[str, Tally] = {}
         self._connected_at = 0
-        self._last_at = 0
+        self._ended: list[int] = []
+        self.last_at = 0
 
     def connected(self, at: int) -> None:
-        """Events are heard from now on: what was said before is no measure of what is heard after."""
+        """Events are heard from now on: what was begun before is no measure of what is heard after."""
         self._connected_at = at
-        self._workers = {}
+        self.interrupted()
 
     def interrupted(self) -> None:
-        """Some events were dropped: the next heartbeats have nothing to be compared with."""
+        """Some events were missed here: the next heartbeats have nothing to be compared with."""
         for one in self._workers.values():
-            one.processed = None
+            one.processed, one.started = None, 0
+            if one.mute_since is None:
+                one.debt = one.growing = 0
 
-    def task_event(self, node: str, at: int) -> None:
-        """An event of a task, from the worker that runs it."""
+    def task_event(self, node: str, at: int, *, started: bool) -> None:
+        """An event of a task, from the worker that has it."""
         tally = self._of(node, at)
-        tally.since_beat += 1
-        tally.heard = True
-        tally.mute_since = None
+        tally.started += started
+        tally.growing = 0
+        if tally.mute_since is not None:
+            tally.mixed = tally.heard_at is not None
+            tally.mute_since, tally.debt, tally.processed = None, 0, None
+        tally.heard_at = at
 
     def beat(self, worker: ObservedWorker) -> bool | None:
         """A heartbeat; whether the worker sends events of its tasks, None while nobody knows."""
-        tally, at = self._of(worker.hostname, worker.seen_at), worker.seen_at
-        processed, before = worker.facts.get("processed"), tally.processed
+        at, facts = worker.seen_at, worker.facts
+        if worker.offline_at is not None:
+            self._ends(worker.hostname)
+            return None
+        tally = self._of(worker.hostname, at)
+        pid, processed = facts.get("pid"), facts.get("processed")
+        tally.freq = float(facts.get("freq") or tally.freq)
+        if pid != tally.pid or (isinstance(processed, int) and processed < (tally.processed or 0)):
+            # It was started anew, perhaps with other options; or there are two of this name.
+            if tally.pid is not None:
+                tally = self._workers[worker.hostname] = Tally(at, at, freq=tally.freq)
+            tally.pid = pid
         if isinstance(processed, int):
-            if before is not None and processed < before:
-                # It was started anew, perhaps with other options.
-                tally.heard, tally.mute_since, tally.first_seen_at, tally.clean_at = False, None, at, at
-            elif before is not None and processed > before and not tally.since_beat:
-                if tally.mute_since is None:
-                    first = max(self._connected_at, tally.first_seen_at - _BEFORE_MICROSECONDS)
-                    tally.mute_since, tally.found_at = (tally.clean_at if tally.heard else first), at
-            elif tally.mute_since is None:
-                tally.clean_at = at
-            tally.processed, tally.since_beat = processed, 0
-        if tally.heard and tally.mute_since is None:
-            return True
-        return False if self._is_sure(tally) else None
+            self._compare(tally, processed, at)
+        if tally.mute_since is not None:
+            return False
+        return True if tally.heard_at is not None else None
+
+    def _compare(self, tally: Tally, processed: int, at: int) -> None:
+        before = tally.processed
+        if before is not None:
+            # What a heartbeat overtook is made up for by the next.
+            debt = max(0, tally.debt + processed - before - tally.started)
+            if debt and not tally.debt:
+                tally.suspect_at = at
+            if processed > before:
+                tally.growing = 0 if tally.started else tally.growing + 1
+            tally.debt = debt
+            if debt and tally.mute_since is None:
+                tally.mute_since = self._mute_since(tally, at)
+        tally.processed, tally.started = processed, 0
+
+    def _mute_since(self, tally: Tally, at: int) -> int | None:
+        if tally.heard_at is None:
+            return self._first(tally) if at - tally.suspect_at >= _SURE else None
+        if tally.mixed or tally.growing < _GROWING or at - tally.heard_at < _LONG:
+            return None
+        return tally.heard_at
+
+    def _first(self, tally: Tally) -> int:
+        return max(self._connected_at, tally.first_seen_at - _BEFORE)
+
+    def _ends(self, node: str) -> None:
+        """It said goodbye: what it began unheard is declared, even where it was too short to be sure."""
+        tally = self._workers.pop(node, None)
+        if tally is not None and tally.debt and tally.heard_at is None and tally.mute_since is None:
+            self._ended.append(self._first(tally))
+
+    def ended(self) -> int | None:
+        """From when on those may have run tasks unheard that have ended since the last call; None is nobody."""
+        ended, self._ended = self._ended, []
+        return min(ended, default=None)
 
     def mute(self, now: int) -> set[str]:
         """Workers that are there, work, and send no events of it."""
-        return {node for node, one in self._there(now) if self._is_sure(one)}
+        return {node for node, one in self._there(now) if one.mute_since is not None}
 
     def mute_since(self, now: int) -> int | None:
         """From when on tasks may have run unheard, of any of these; None where there is none."""
-        return min(
-            (one.mute_since for _, one in self._there(now) if self._is_sure(one) and one.mute_since), default=None
-        )
+        return min((one.mute_since for _, one in self._there(now) if one.mute_since is not None), default=None)
 
     def unheard(self, now: int) -> set[str]:
         """Workers that are there, and of which no task was heard of yet."""
-        return {node for node, one in self._there(now) if not one.heard}
+        return {node for node, one in self._there(now) if one.heard_at is None}
+
+    def missing(self, now: int) -> dict[str, int]:
+        """Of workers that are heard: how many tasks they have begun and sent nothing of, for longer than a moment."""
+        return {
+            node: one.debt
+            for node, one in self._there(now)
+            if one.debt and one.heard_at is not None and one.mute_since is None and now - one.suspect_at >= 2 * _BEFORE
+        }
 
     def _there(self, now: int) -> Iterator[tuple[str, Tally]]:
-        before = now - int(GONE_SECONDS * 1_000_000)
         # A copy: it grows meanwhile.
-        return ((node, one) for node, one in self._workers.copy().items() if one.seen_at >= before)
-
-    def _is_sure(self, one: Tally) -> bool:
-        return one.mute_since is not None and self._last_at - one.found_at >= _SURE_MICROSECONDS
+        for node, one in self._workers.copy().items():
+            patience = max(GONE_SECONDS, 3 * max(SILENT_SECONDS, 3 * one.freq))
+            if now - one.seen_at <= patience * _SECOND:
+                yield node, one
 
     def _of(self, node: str, at: int) -> Tally:
-        self._last_at = at
+        self.last_at = at
         found = self._workers.get(node)
         if found is None:
             if len(self._workers) >= _MAX_WORKERS:
                 # Whoever can publish can call itself as it likes: the one that was heard of longest ago goes.
                 del self._workers[min(self._workers, key=lambda name: self._workers[name].seen_at)]
-            found = self._workers[node] = Tally(at, at, at)
+            found = self._workers[node] = Tally(at, at)
         found.seen_at = at
         return found

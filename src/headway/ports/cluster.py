@@ -44,14 +44,15 @@ class BrokerView(Protocol):
 
     @property
     def commands(self) -> int:
-        """How many commands ``bound`` and ``unacknowledged`` take together, at most."""
+        """How many commands ``bound``, ``discovered`` and ``unacknowledged`` took together when they were last asked."""
         ...
 
     def bound(self) -> set[str]:
-        """Names of queues that the broker itself knows; empty where it does not say.
+        """Names of queues that the broker itself knows; empty where it does not say."""
+        ...
 
-        Where all keys must be looked through for them it is done in portions, one a call.
-        """
+    def discovered(self) -> set[str]:
+        """Names of queues in which tasks wait, whoever knows of them: some of them, others at the next call."""
         ...
 
     def unacknowledged(self) -> int | None:

@@ -247,6 +247,10 @@ class ObservationDoor(Protocol):
         """
         ...
 
+    def left_open(self) -> list[Gap]:
+        """Gaps that others left open who no longer watch."""
+        ...
+
     def kept(self, gap: Gap, at: int) -> None:
         """The broker kept what was published meanwhile: the gap is none."""
         ...

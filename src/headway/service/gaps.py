@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from headway.model.observed import Gap, Observer
+from headway.ports.observations import ObservedReader
 from headway.ports.store import Tx
 
 _WATCHES: Final = 30_000_000
 """An observer that was heard of so lately may still be watching (microseconds)."""
 _JUDGED_ANEW: Final = 600_000_000
+_LOOKED_AT: Final = 50
 
 _WATCHED: Final = "another_watched"
 _AWAY: Final = frozenset(("not_watching", "broker_away"))
@@ -60,11 +62,26 @@ def begin_watching(tx: Tx, observer_id: str, facts: Mapping[str, Any], now: int,
 def _left_open(tx: Tx, watching: set[str], now: int) -> Gap | None:
     """The gap that observers left open who no longer watch, several of them made one; those of `watching` stay theirs."""
     left = [gap for gap in tx.observed.gaps_open() if gap.observer not in watching]
+    for gap in left:
+        if gap.reason == _UNSAID:
+            # It is not for the next connection to say what became of it: a broker keeps nothing that was never sent.
+            tx.observed.put_gap(replace(gap, ended_at=now))
+            tx.observed.mark_gap(gap.id, now)
+    left = [gap for gap in left if gap.reason != _UNSAID]
     first = min(left, key=lambda one: one.began_at, default=None)
     for gap in left:
         if gap is not first:
             tx.observed.put_gap(replace(gap, ended_at=now, reconciled_at=now))
     return first
+
+
+def gaps_left(observed: ObservedReader, mine: str, now: int) -> list[Gap]:
+    """Gaps that observers left open who no longer watch; those of ``mine`` are its own affair."""
+    open_ = [gap for gap in observed.gaps(_LOOKED_AT) if gap.ended_at is None and gap.observer != mine]
+    if not open_:
+        return []
+    watching = {one.id for one in observed.observers() if one.stopped_at is None and now - one.watermark_at < _WATCHES}
+    return [gap for gap in open_ if gap.observer not in watching]
 
 
 def judge_gaps(tx: Tx, gaps: Sequence[Gap], now: int) -> list[Gap]:

@@ -16,7 +16,7 @@ from headway.model.observed import Gap, ObservedQueue, ObservedWorker, Observer,
 from headway.ports.observations import Batch, Recorded
 from headway.ports.store import Tx
 from headway.service.context import Context
-from headway.service.gaps import begin_watching, judge_gaps
+from headway.service.gaps import begin_watching, gaps_left, judge_gaps
 
 log = structlog.get_logger("headway.observations")
 _PURGED_AT_ONCE: Final = 500
@@ -215,6 +215,11 @@ class StoreObservationDoor:
             self._unsure += self._services.store.write(work)
             self._recent.clear()
         return closed
+
+    def left_open(self) -> list[Gap]:
+        """See ``ObservationDoor.left_open``."""
+        mine, now = self._mine().id, self._services.clock.now()
+        return self._services.store.read(lambda reader: gaps_left(reader.observed, mine, now))
 
     def kept(self, gap: Gap, at: int) -> None:
         """See ``ObservationDoor.kept``."""

@@ -40,7 +40,7 @@ RECENT: Final = 10
 _UPCOMING: Final = 10
 _GAPS: Final = 20
 _ORPHANS: Final = 20
-_STALE_MICROSECONDS: Final = 120_000_000
+_STALE_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def read_sitrep(ctx: Context) -> Situation:
     stored = _stored(ctx)
     answer = waiting() if waiting is not None else None
     workers = [_as_answered(one, answer) for one in stored.views]
-    queues = [one for one in stored.queues if stored.now - one.seen_at < _STALE_MICROSECONDS or cluster is None]
+    queues = [one for one in stored.queues if _is_fresh(one, stored.now) or cluster is None]
     left = _is_left_alone(ctx, stored)
     sources = _sources(ctx, stored, answer, left=left)
     attention = look_for(
@@ -175,6 +175,12 @@ def _stored(ctx: Context) -> Stored:
         )
 
     return ctx.services.store.read(work)
+
+
+def _is_fresh(queue: ObservedQueue, now: int) -> bool:
+    """Whether its figures are of now; the more queues there are, the more seldom each is looked at."""
+    every = queue.facts.get("looked_every_seconds")
+    return now - queue.seen_at < max(_STALE_SECONDS, 3 * (every or 0.0)) * 1_000_000
 
 
 def _is_left_alone(ctx: Context, stored: Stored) -> bool:
@@ -355,7 +361,7 @@ def read_metrics(ctx: Context) -> Metrics:
         at=stored.now,
         tallies=tuple(tallies),
         workers=tuple(stored.views),
-        queues=tuple(one for one in stored.queues if stored.now - one.seen_at < _STALE_MICROSECONDS),
+        queues=tuple(one for one in stored.queues if _is_fresh(one, stored.now)),
         jobs=jobs,
         tasks=stored.tasks,
         age=age,

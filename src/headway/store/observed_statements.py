@@ -26,6 +26,8 @@ from headway.store.tables import jobs
 MOVED = ("state", "rank", "worker", "retries", "sent_at", "received_at", "started_at", "seen_at", "trail")
 ENDED = ("result", "error", "traceback", "runtime", "finished_at", "gap")
 DESCRIBED = ("name", "args", "kwargs", "queue", "root_id", "parent_id", "eta", "expires")
+# So many of the next that wait for their time are looked at for those that are worth telling of.
+_NEAR = 500
 
 
 class ObservedStatements:
@@ -129,9 +131,17 @@ class ObservedStatements:
             sa.select(worker, sa.func.count(), sa.func.count(tasks.gap)).where(orphaned).group_by(worker), dialect
         )
         after = sa.bindparam("after", type_=sa.BigInteger())
+        # Of the next some: where a hundred thousand are left behind by a worker that is gone, not all are passed over.
+        near = (
+            sa.select(tasks.id.label("near_id"))
+            .where(tasks.eta.is_not(None), tasks.finished_at.is_(None), tasks.eta > after)
+            .order_by(tasks.eta)
+            .limit(sa.literal_column(str(_NEAR)))
+            .subquery()
+        )
         self.upcoming = Prepared(
             sa.select(observed_tasks)
-            .where(tasks.eta.is_not(None), tasks.finished_at.is_(None), tasks.eta > after)
+            .join(near, near.c.near_id == tasks.id)
             # Nobody holds it any more, or it may have ended.
             .where(worker.not_in(ids), tasks.gap.is_(None))
             .order_by(tasks.eta)

@@ -169,7 +169,7 @@ class Watching:
 
     def becomes(self, **states: str) -> None:
         """Wait until exactly these tasks are stored, in these states."""
-        wait_until(lambda: self.states() == states, what=f"{states} to be stored")
+        wait_until(lambda: self.states() == states, what=f"{states} to be stored", seconds=30)
 
 
 def event(task_id: str, kind: str = "task-started", at: int = NOW, **fields: Any) -> dict[str, Any]:

@@ -33,7 +33,12 @@ class Broker:
     def __init__(self) -> None:
         self.queue = QueueDepth("celery", 3, None, "head")
 
+    commands = 2
+
     def bound(self) -> set[str]:
+        return set()
+
+    def discovered(self) -> set[str]:
         return set()
 
     def queues(self, names: object) -> list[QueueDepth]:

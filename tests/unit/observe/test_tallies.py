@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from headway.observe.tallies import Tallies
 from tests.observations import NOW, SECOND, worker
 
 ONE = "one@host"
 
 
-def beats(tallies: Tallies, *processed: int, begin: int = 0) -> list[bool | None]:
-    """Heartbeats two seconds apart with these counts; what each was taken for."""
-    at = [NOW + (begin + 2 * number) * SECOND for number in range(len(processed))]
-    return [tallies.beat(worker(ONE, seen, processed=count)) for seen, count in zip(at, processed, strict=True)]
+def beats(tallies: Tallies, *processed: int, begin: int = 0, every: int = 2, **facts: object) -> list[bool | None]:
+    """Heartbeats with these counts; what the worker was taken for at each."""
+    at = [NOW + (begin + every * number) * SECOND for number in range(len(processed))]
+    facts = {"pid": 1, "freq": float(every), **facts}
+    return [
+        tallies.beat(worker(ONE, seen, processed=count, **facts)) for seen, count in zip(at, processed, strict=True)
+    ]
 
 
-def test_who_has_done_nothing_is_not_mute_and_promises_nothing() -> None:
-    tallies = Tallies()
-    tallies.connected(NOW - SECOND)
+def starts(tallies: Tallies, second: int, count: int = 1) -> None:
+    """So many tasks say that they were begun."""
+    for _ in range(count):
+        tallies.task_event(ONE, NOW + second * SECOND, started=True)
+
+
+@pytest.fixture
+def tallies() -> Tallies:
+    found = Tallies()
+    found.connected(NOW - SECOND)
+    return found
+
+
+def test_who_has_done_nothing_is_not_mute_and_promises_nothing(tallies: Tallies) -> None:
     assert beats(tallies, 7, 7, 7, 7, 7) == [None] * 5
     now = NOW + 9 * SECOND
     assert (tallies.mute(now), tallies.unheard(now), tallies.mute_since(now)) == (set(), {ONE}, None)
 
 
-def test_who_begins_tasks_unheard_is_mute_since_the_connection_was_made() -> None:
-    tallies = Tallies()
-    tallies.connected(NOW - SECOND)
+def test_who_begins_tasks_unheard_is_mute_since_the_connection_was_made(tallies: Tallies) -> None:
     assert beats(tallies, 7, 7, 8, 8, 9, 9) == [None, None, None, None, None, False]
     now = NOW + 11 * SECOND
     assert tallies.mute(now) == {ONE}
@@ -33,41 +49,79 @@ def test_who_begins_tasks_unheard_is_mute_since_the_connection_was_made() -> Non
     assert tallies.mute(now + 60 * SECOND) == set(), "it is gone"
 
 
-def test_a_bundle_of_events_that_a_heartbeat_overtook_is_no_silence() -> None:
-    tallies = Tallies()
-    tallies.connected(NOW)
+def test_it_stays_mute_through_a_connection_that_is_made_anew(tallies: Tallies) -> None:
+    beats(tallies, 7, 7, 8, 8, 9, 9)
+    tallies.connected(NOW + 12 * SECOND)
+    assert beats(tallies, 9, 9, 9, begin=13) == [False] * 3
+    starts(tallies, 20)
+    assert beats(tallies, 10, 10, 10, 10, begin=21) == [True] * 4
+
+
+@pytest.mark.parametrize("every", [2, 10, 60])
+def test_however_seldom_its_heart_beats_it_stays_mute(tallies: Tallies, every: int) -> None:
+    assert beats(tallies, *range(10), every=every)[-3:] == [False] * 3
+    last = NOW + 9 * every * SECOND
+    assert [tallies.mute(last + second * SECOND) for second in (0, every // 2, every)] == [{ONE}] * 3
+
+
+def test_a_bundle_of_events_that_a_heartbeat_overtook_is_no_silence(tallies: Tallies) -> None:
     beats(tallies, 7, 8)
-    tallies.task_event(ONE, NOW + 3 * SECOND)
+    starts(tallies, 3)
     assert beats(tallies, 8, 8, 8, 8, begin=4) == [True] * 4
-    assert tallies.unheard(NOW + 11 * SECOND) == set()
+    now = NOW + 100 * SECOND
+    assert (tallies.unheard(NOW + 11 * SECOND), tallies.missing(now)) == (set(), {})
 
 
-def test_events_that_were_turned_off_are_missed_since_the_last_heartbeat_that_was_in_order() -> None:
-    tallies = Tallies()
-    tallies.connected(NOW)
+def test_events_that_were_turned_off_are_missed_since_the_last_that_was_heard(tallies: Tallies) -> None:
     beats(tallies, 7)
-    tallies.task_event(ONE, NOW + SECOND)
-    beats(tallies, 8, 8, 9, 9, 10, 10, begin=2)
-    now = NOW + 13 * SECOND
-    assert tallies.mute_since(now) == NOW + 4 * SECOND
-    tallies.task_event(ONE, now)
+    starts(tallies, 1)
+    assert beats(tallies, *range(8, 48), begin=2)[-1] is False
+    now = NOW + 81 * SECOND
+    assert tallies.mute_since(now) == NOW + SECOND
+    starts(tallies, 82)
     assert tallies.mute_since(now) is None
 
 
-def test_a_worker_that_is_started_anew_is_measured_anew() -> None:
-    tallies = Tallies()
-    tallies.connected(NOW - 100 * SECOND)
+def test_tasks_that_send_no_events_beside_others_are_told_of_and_are_no_silence(tallies: Tallies) -> None:
+    """`send_events=False`: one such task every ten seconds, one of the others a minute."""
+    beats(tallies, 0)
+    called, count = 0, 0
+    for second in range(2, 1_200, 2):
+        count += second % 10 == 0
+        if second % 60 == 0:
+            count += 1
+            starts(tallies, second)
+        called += beats(tallies, count, begin=second)[0] is False
+    assert called < 60, "once, until it is heard again"
+    assert tallies.missing(NOW + 1_200 * SECOND)[ONE] > 50
+
+
+def test_a_worker_that_is_started_anew_is_measured_anew(tallies: Tallies) -> None:
     beats(tallies, 7)
-    tallies.task_event(ONE, NOW + SECOND)
-    assert beats(tallies, 8, 0, 0, begin=2) == [True, None, None]
-    assert beats(tallies, 1, 2, 3, 4, begin=60)[-1] is False
+    starts(tallies, 1)
+    assert beats(tallies, 8, 8, begin=2) == [True] * 2
+    assert beats(tallies, 0, 0, begin=6, pid=2) == [None] * 2
+    assert beats(tallies, 1, 2, 3, 4, begin=60, pid=2)[-1] is False
     # It may have begun tasks before its first heartbeat.
-    assert tallies.mute_since(NOW + 67 * SECOND) == NOW + 4 * SECOND - 10 * SECOND
+    assert tallies.mute_since(NOW + 67 * SECOND) == NOW - SECOND
 
 
-def test_what_was_dropped_here_is_no_silence_of_workers() -> None:
-    tallies = Tallies()
-    tallies.connected(NOW)
+def test_two_of_one_name_are_not_taken_for_one(tallies: Tallies) -> None:
+    for second in range(0, 20, 4):
+        beats(tallies, 3, begin=second, pid=1)
+        beats(tallies, 100, begin=second + 2, pid=2)
+    assert beats(tallies, 100, 100, 100, 100, begin=20, pid=2) == [None] * 4
+
+
+def test_who_ends_before_it_is_sure_has_run_tasks_unheard(tallies: Tallies) -> None:
+    beats(tallies, 7, 8)
+    assert tallies.ended() is None
+    tallies.beat(replace(worker(ONE, NOW + 3 * SECOND), offline_at=NOW + 3 * SECOND))
+    assert tallies.ended() == NOW - SECOND
+    assert tallies.ended() is None
+
+
+def test_what_was_dropped_here_is_no_silence_of_workers(tallies: Tallies) -> None:
     beats(tallies, 7)
     tallies.interrupted()
     assert beats(tallies, 90, 90, 90, 90, begin=2) == [None] * 4
