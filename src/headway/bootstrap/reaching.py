@@ -59,7 +59,7 @@ def reach(settings: Settings) -> JobsApi:
             time.sleep(0.05)
             continue
         where = settings.registry_label if settings.on_postgres else str(settings.data_dir)
-        services = replace(services_of(opened, settings, None), alone=not settings.on_postgres)
+        services = replace(services_of(opened, settings, None), serves=False, alone=not settings.on_postgres)
         return LocalClient(services, local_actor(), where=where, close=opened.close, runs_jobs=settings.on_postgres)
 
 

@@ -17,7 +17,8 @@ from headway.ports.clock import Clock
 T = TypeVar("T")
 
 _ANSWER_SECONDS: Final = 3.0
-_AT_ONCE_SECONDS: Final = 0.2
+# Shorter than any time that an answer is waited for, and longer than a busy machine takes to say that a socket is shut.
+_AT_ONCE_SECONDS: Final = 0.6
 
 
 def at_once(clock: Clock, ask: Callable[[], T]) -> T:

@@ -109,7 +109,7 @@ class Observer:
             self.listener,
             clock,
             on_gap=self._gap_closed,
-            queue_of=self.prober.only_queue.get,
+            queue_of=lambda node: self.prober.only_queue(node, self.recorder.tallies.pid(node)),
             facts=self._facts,
             observer_id=settings.observer_id,
         )

@@ -91,7 +91,7 @@ class Prober:
         self._broker = broker_view(target)
         self._queues = target.known_queues() | target.routed_queues()
         self._discovered: dict[str, int] = {}
-        self.only_queue: dict[str, str] = {}
+        self._only_queue: dict[str, tuple[object, str]] = {}
         self._histories: dict[str, _QueueHistory] = {}
         self._due: dict[str, float] = {}
         self._told: set[str] = set()
@@ -180,16 +180,20 @@ class Prober:
             if named is not None:
                 facts["queues"] = named
                 self._queues.update(named)
-                self._takes_from(node, named)
+                self._takes_from(node, facts.get("pid"), named)
             found.append(ObservedWorker(node[:255], answered_at, answered_at, None, None, facts))
         if found:
             self._door.record(Batch(seen_at=answered_at, workers=found))
 
-    def _takes_from(self, node: str, named: list[str]) -> None:
-        if len(named) == 1 and len(self.only_queue) < _MAX_REGISTERED:
-            self.only_queue[node] = named[0]
-        else:
-            self.only_queue.pop(node, None)
+    def only_queue(self, node: str, pid: object) -> str | None:
+        """The one queue that this process takes tasks from; None for several, or where it was not asked yet."""
+        asked, queue = self._only_queue.get(node, (None, None))
+        return queue if pid is not None and asked == pid else None
+
+    def _takes_from(self, node: str, pid: object, named: list[str]) -> None:
+        self._only_queue.pop(node, None)
+        if len(named) == 1 and len(self._only_queue) < _MAX_REGISTERED:
+            self._only_queue[node] = (pid, named[0])
 
     def _ask_registered(self) -> None:
         now = self._clock.now()

@@ -134,6 +134,11 @@ class Tallies:
         ended, self._ended = self._ended, []
         return min(ended, default=None)
 
+    def pid(self, node: str) -> Any:
+        """Of the process that is heard under this name; None where that is not known."""
+        found = self._workers.get(node)
+        return found.pid if found is not None else None
+
     def mute(self, now: int) -> set[str]:
         """Workers that are there, work, and send no events of it."""
         return {node for node, one in self._there(now) if one.mute_since is not None}

@@ -48,7 +48,8 @@ class Services:
         cluster: the observer of this process; None where none runs.
         reports: bounds the situation reports that are being made, those among them that nobody waits for any longer.
         runs_jobs: False where this server only watches, and refuses to submit, cancel and run again.
-        alone: this process has the store for itself for a moment and is no server: nobody runs jobs or watches now.
+        serves: False where a command reads the store for a moment: what goes on is only known from what is stored.
+        alone: such a command has the store for itself: nobody runs jobs or watches now.
     """
 
     store: Store
@@ -62,6 +63,7 @@ class Services:
     endings: Endings = field(default_factory=Endings)
     cluster: ClusterView | None = None
     runs_jobs: bool = True
+    serves: bool = True
     alone: bool = False
     job_totals: JobTotals = field(init=False)
     reports: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_REPORTS))

@@ -190,7 +190,7 @@ def _is_left_alone(ctx: Context, stored: Stored) -> bool:
     """
     if ctx.services.alone:
         return True
-    if ctx.services.catalog is not None or stored.watch.somebody:
+    if ctx.services.serves or stored.watch.somebody:
         return False
     # Others may run jobs over a shared database; but where a cluster was watched, somebody has to watch it.
     at_work = any(one.origin == "job" and one.standing == "online" for one in stored.views)

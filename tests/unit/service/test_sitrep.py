@@ -261,14 +261,18 @@ def test_a_server_without_a_cluster_reports_its_jobs(scene: Scene) -> None:
     report = read_sitrep(house.ctx)
     assert (report.metrics.pending_tasks, report.metrics.cancelled_tasks, report.metrics.total_tasks) == (2, 1, 3)
     assert report.metrics.success_rate is None
-    events = next(one for one in report.sources if one.name == "events")
+    # That a cluster was once observed over its store is history, and no more.
+    assert [one.name for one in report.sources] == ["jobs"]
+    # A command that reads a database which others may share does not know who serves it.
+    asks = replace(house.ctx, services=replace(house.services, serves=False))
+    events = next(one for one in read_sitrep(asks).sources if one.name == "events")
     assert (events.ok, events.complete) == (None, False)
     assert "headway observe" in events.says
 
 
 def read_from_outside(scene: Scene) -> Situation:
     """The report as `headway sitrep` gets it where no server runs: this process has the store for itself."""
-    services = replace(scene.house.services, alone=True)
+    services = replace(scene.house.services, serves=False, alone=True)
     services.job_totals.count()
     return read_sitrep(replace(scene.house.ctx, services=services))
 
@@ -285,7 +289,7 @@ def assert_nobody_knows(report: Situation) -> None:
 def test_where_nothing_was_ever_stored_and_nobody_serves_nothing_is_known(tmp_path: Path) -> None:
     house = open_house(tmp_path, clock=FakeClock(NOW))
     try:
-        services = replace(house.services, alone=True)
+        services = replace(house.services, serves=False, alone=True)
         services.job_totals.count()
         report = read_sitrep(replace(house.ctx, services=services))
     finally:
@@ -329,7 +333,7 @@ def test_no_worker_is_accused_because_nobody_listened(scene: Scene, stopped: boo
         ("one@host", "unknown", 0),
     ]
     assert {one.id for one in report.recent if one.orphaned} == {"lost"}
-    outside = replace(scene.house.ctx, services=replace(scene.house.services, alone=True))
+    outside = replace(scene.house.ctx, services=replace(scene.house.services, serves=False, alone=True))
     assert [one.standing for one in list_workers(outside)] == ["gone", "unknown"]
     assert [one.id for one in list_tasks(outside, ListTasks(orphaned=True)).items] == ["lost"]
 
