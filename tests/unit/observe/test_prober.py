@@ -1,73 +1,28 @@
-"""What is said of answers: as old as the last answer, not as the last question."""
+"""What is said of answers: as old as the last answer, not as the last question. A real Valkey and a real worker."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from celery import Celery
+from redis import Redis
 
-from headway.bootstrap.cluster import cluster_target
-from headway.model.evidence import ObservedTask
 from headway.observe.live import LiveAsker
 from headway.observe.parse import Parser, Privacy
 from headway.observe.prober import Prober
-from headway.ports.cluster import QueueDepth
-from headway.ports.observations import ObservationDoor
+from headway.observe.target import Target
 from headway.testing.clock import FakeClock
-from tests.observations import NOW, SECOND
+from tests.cluster.settings import Cluster
+from tests.cluster.workers import Worker
+from tests.observations import NOW, door_over
+from tests.servers.valkey import ValkeyServer
+from tests.unit.store.house import House, open_house
 
-
-class Workers:
-    """An inspector whose workers answer as a test says."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Any] = {}
-
-    def ask(self, command: str, **how: object) -> dict[str, Any]:
-        return self.answers
-
-
-class Broker:
-    """A broker with one queue."""
-
-    def __init__(self) -> None:
-        self.queue = QueueDepth("celery", 3, None, "head")
-
-    commands = 2
-
-    def bound(self) -> set[str]:
-        return set()
-
-    def discovered(self) -> set[str]:
-        return set()
-
-    def queues(self, names: object) -> list[QueueDepth]:
-        return [self.queue]
-
-    def ping(self) -> None:
-        pass
-
-    def unacknowledged(self) -> int | None:
-        return None
-
-
-class Door:
-    """A door that keeps what it is told of queues."""
-
-    def __init__(self) -> None:
-        self.told: list[Any] = []
-
-    def record(self, batch: object) -> None:
-        pass
-
-    def queues(self, queues: list[Any]) -> None:
-        self.told = queues
-
-    def known(self, ids: object) -> dict[str, ObservedTask]:
-        return {}
-
-    def oldest_waiting(self, queue: str) -> int | None:
-        return None
+pytestmark = pytest.mark.valkey
+SECONDS = 20.0
 
 
 @pytest.fixture
@@ -75,10 +30,26 @@ def clock() -> FakeClock:
     return FakeClock(NOW)
 
 
-def prober(clock: FakeClock, door: Door) -> Prober:
-    return Prober(
-        cluster_target(None, "redis://127.0.0.1:1/0", None, observer_id="test"),
-        cast("ObservationDoor", door),
+@pytest.fixture
+def house(tmp_path: Path, clock: FakeClock) -> Iterator[House]:
+    one = open_house(tmp_path, clock=clock)
+    yield one
+    one.store.close()
+    one.signal.close()
+
+
+@pytest.fixture
+def target(own_valkey: ValkeyServer) -> Iterator[Target]:
+    app = Celery("probed", broker=own_valkey.url, set_as_current=False)
+    yield Target(app, own_app=True, observer_id="test")
+    app.close()
+
+
+@pytest.fixture
+def asks(target: Target, house: House, clock: FakeClock) -> Iterator[Prober]:
+    one = Prober(
+        target,
+        door_over(house.services),
         Parser(Privacy()),
         clock,
         strict=False,
@@ -87,56 +58,60 @@ def prober(clock: FakeClock, door: Door) -> Prober:
         mute=set,
         enable_events=False,
     )
+    yield one
+    one._inspector.close()
+    one._broker.close()
 
 
 def told(asks: Prober) -> tuple[int | None, str]:
     return asks.workers_at, asks.workers_say
 
 
-def test_the_age_of_workers_is_that_of_their_last_answer(clock: FakeClock) -> None:
-    asks, workers = prober(clock, Door()), Workers()
-    asks._inspector = cast("Any", workers)
-    asks._ask_stats()
-    assert told(asks) == (None, "no worker answers")
-    workers.answers = {"one@host": {"pid": 1}}
-    asks._ask_stats()
-    assert told(asks) == (NOW, "")
-    workers.answers = {}
-    clock.advance(30)
-    asks._ask_stats()
-    asks._ask_held()
-    assert told(asks) == (NOW, "no worker answers")
+def last(asker: LiveAsker) -> int | None:
+    return asker.workers_at
 
 
-def test_of_a_message_that_is_seen_for_the_first_time_no_age_is_known(clock: FakeClock) -> None:
-    door, broker = Door(), Broker()
-    asks = prober(clock, door)
-    asks._broker = cast("Any", broker)
-    asks._ask_depths()
-    (queue,) = door.told
-    assert (queue.facts["oldest"], queue.facts["oldest_at"]) == ("unknown", None)
+def test_the_age_of_workers_is_that_of_their_last_answer(
+    asks: Prober, target: Target, own_valkey: ValkeyServer, clock: FakeClock, tmp_path: Path
+) -> None:
+    asker = LiveAsker(target, clock, strict=False)
+    asker.start()
+    try:
+        asks._ask_stats()
+        assert told(asks) == (None, "no worker answers")
+        assert last(asker) is None
+        with Worker(Cluster(own_valkey.url, tmp_path), pool="solo") as worker:
+            asks._ask_stats()
+            assert told(asks) == (NOW, "")
+            clock.advance(5)
+            # A report that asks is answered by workers, too.
+            assert asker.ask(SECONDS, 1)().workers == frozenset({worker.hostname})
+            answered = clock.now()
+            assert last(asker) == answered
+        clock.advance(30)
+        asks._ask_stats()
+        asks._ask_held()
+        assert told(asks) == (NOW, "no worker answers")
+        assert asker.ask(SECONDS, 1)().workers == frozenset()
+        assert last(asker) == answered
+    finally:
+        asker.stop(timeout=5.0)
+
+
+def test_of_a_message_that_is_seen_for_the_first_time_no_age_is_known(
+    asks: Prober, target: Target, house: House, own_valkey: ValkeyServer, clock: FakeClock
+) -> None:
+    def oldest() -> tuple[Any, Any]:
+        asks._ask_depths()
+        (queue,) = house.store.read(lambda r: r.observed.queues())
+        return queue.facts["oldest"], queue.facts["oldest_at"]
+
+    for _ in range(3):
+        target.app.send_task("anything")
+    assert oldest() == ("unknown", None)
     clock.advance(5)
-    asks._ask_depths()
-    (queue,) = door.told
-    assert (queue.facts["oldest"], queue.facts["oldest_at"]) == ("at least", NOW)
-    broker.queue = QueueDepth("celery", 2, None, "next")
+    assert oldest() == ("at least", NOW)
+    with Redis.from_url(own_valkey.url) as client:
+        client.rpop("celery")
     clock.advance(5)
-    asks._ask_depths()
-    (queue,) = door.told
-    assert (queue.facts["oldest"], NOW + 10 * SECOND) == ("unknown", clock.now())
-
-
-def test_an_answer_to_a_report_is_an_answer_of_workers_too(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = cluster_target(None, "redis://127.0.0.1:1/0", None, observer_id="test")
-    asker, workers = LiveAsker(target, clock, strict=False), Workers()
-    monkeypatch.setattr(asker, "_ask_workers", lambda expected: workers.answers)
-    monkeypatch.setattr(asker, "_broker", Broker())
-    assert asker._look(1).workers == frozenset()
-    assert asker.workers_at is None
-    workers.answers = {"one@host": {"ok": "pong"}}
-    clock.advance(5)
-    assert asker._look(1).workers == frozenset({"one@host"})
-    workers.answers = {}
-    clock.advance(30)
-    assert asker._look(1).workers == frozenset()
-    assert asker.workers_at == NOW + 5 * SECOND
+    assert oldest() == ("unknown", None)
