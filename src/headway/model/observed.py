@@ -15,6 +15,10 @@ SILENT_SECONDS: Final = 10.0
 GONE_SECONDS: Final = 30.0
 """And after this it counts as gone, and what it was running as orphaned."""
 
+SOLO_GONE_SECONDS: Final = 3600.0
+"""As ``GONE_SECONDS``, of the pool ``solo``: while such a worker runs a task it says nothing, and answers nobody. After
+this time Redis gives its tasks to others, too (Celery's visibility timeout)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObservedWorker:
@@ -26,6 +30,7 @@ class ObservedWorker:
         offline_at: when it said goodbye; None while it did not, or came back.
         facts: ``pid, version, system, ident, freq, active, processed, loadavg, clock_skew_seconds, pool, concurrency,
             prefetch, queues, registered, events_enabled``: what was said so far, with ``asked_at`` of the answer.
+            ``freq`` is seconds between heartbeats, or between questions where no heartbeats are heard.
     """
 
     hostname: str
@@ -44,7 +49,8 @@ class ObservedWorker:
         patience = max(SILENT_SECONDS, 3 * float(beat)) if isinstance(beat, int | float) else SILENT_SECONDS
         if silent <= patience:
             return "online"
-        return "silent" if silent <= max(GONE_SECONDS, 3 * patience) else "gone"
+        gone = SOLO_GONE_SECONDS if self.facts.get("pool") == "solo" else GONE_SECONDS
+        return "silent" if silent <= max(gone, 3 * patience) else "gone"
 
 
 @dataclass(frozen=True, slots=True)

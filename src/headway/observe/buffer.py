@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from headway.observe.sources import Raw
+from headway.observe.tallies import Answer
 
 MAX_BYTES: Final = 64 << 20
 MAX_MESSAGES: Final = 200_000
@@ -41,7 +42,15 @@ class Dropped:
     messages: int
 
 
-Item = Raw | Connected | Lost | Dropped
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Workers answered, at ``at``: what each says of itself, by its node name."""
+
+    at: int
+    answers: Mapping[str, Answer]
+
+
+Item = Raw | Connected | Lost | Dropped | Asked
 
 
 class Buffer:
@@ -81,8 +90,8 @@ class Buffer:
             return self._bytes > self._max_bytes // 2 or len(self._items) > self._max_messages // 2
         return self._bytes + more > self._max_bytes or len(self._items) >= self._max_messages
 
-    def note(self, what: Connected | Lost) -> None:
-        """Add what happened to the connection; there is always room for it."""
+    def note(self, what: Connected | Lost | Asked) -> None:
+        """Add what happened to the connection, or what workers answered; there is always room for it."""
         with self._filled:
             self._end_dropping()
             self._items.append((what, what.at))

@@ -18,7 +18,7 @@ from headway.observe.buffer import Buffer
 from headway.observe.listener import Listener
 from headway.observe.live import LiveAsker
 from headway.observe.parse import Parser, Privacy
-from headway.observe.prober import Prober, is_fresh
+from headway.observe.prober import Prober
 from headway.observe.reconciler import Reconciler
 from headway.observe.recorder import Recorder
 from headway.observe.results import Results
@@ -93,8 +93,10 @@ class Observer:
             clock,
             strict=settings.strict,
             online=self._online,
+            beating=lambda: self.recorder.tallies.beating(self._clock.now()),
             sent_to=lambda: self.recorder.queues - {""},
             mute=self._mute,
+            answered=buffer.note,
             enable_events=settings.enable_events and not settings.strict,
         )
         self.reconciler = Reconciler(
@@ -151,7 +153,7 @@ class Observer:
 
     def _online(self) -> set[str]:
         now = self._clock.now()
-        return {one.hostname for one in self._workers() if one.offline_at is None and is_fresh(one.seen_at, now)}
+        return {one.hostname for one in self._workers() if one.standing(now) == "online"}
 
     def _facts(self) -> dict[str, Any]:
         return {

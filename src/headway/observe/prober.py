@@ -12,10 +12,12 @@ import structlog
 
 from headway.model.errors import BrokerAway, HeadwayError
 from headway.model.evidence import Evidence, Said
-from headway.model.observed import SILENT_SECONDS, ObservedQueue, ObservedWorker
+from headway.model.observed import ObservedQueue, ObservedWorker
 from headway.observe.asking import Inspector, at_once
 from headway.observe.brokers import broker_view
+from headway.observe.buffer import Asked
 from headway.observe.parse import Malformed, Parser
+from headway.observe.tallies import Answer
 from headway.observe.target import Target
 from headway.ports.clock import Clock
 from headway.ports.cluster import QueueDepth
@@ -59,9 +61,11 @@ class Prober:
         parser: makes evidence of answers.
         clock: the observer's.
         strict: workers are not asked: a question is a message.
-        online: names of the workers whose heartbeats are heard.
+        online: names of the workers that were heard of lately.
+        beating: names of those whose heartbeats are heard.
         sent_to: queues that tasks were seen to be sent to.
         mute: workers that work and send no events of it.
+        answered: is told what workers said of themselves.
         enable_events: tell workers to send events.
     """
 
@@ -74,8 +78,10 @@ class Prober:
         *,
         strict: bool,
         online: Callable[[], set[str]],
+        beating: Callable[[], set[str]],
         sent_to: Callable[[], set[str]],
         mute: Callable[[], set[str]],
+        answered: Callable[[Asked], None],
         enable_events: bool,
     ) -> None:
         self._target = target
@@ -84,8 +90,10 @@ class Prober:
         self._clock = clock
         self._strict = strict
         self._online = online
+        self._beating = beating
         self._sent_to = sent_to
         self._mute = mute
+        self._answered = answered
         self._enable_events = enable_events
         self._inspector = Inspector(target, "inspect", clock)
         self._broker = broker_view(target)
@@ -173,9 +181,16 @@ class Prober:
         # Of the last answer, not of the last question.
         self.workers_at = answered_at if stats else self.workers_at
         queues = self._ask("active_queues") if stats else {}
-        found = []
+        found, tallied, beating = [], {}, self._beating()
         for node, answer in stats.items():
             facts = _stats(answer) | {"asked_at": asked_at}
+            if node not in beating:
+                # Its answers are its only signs of life: it is asked as often as others for what they hold.
+                facts["freq"] = HELD_EVERY
+                soon = self._clock.monotonic() + HELD_EVERY
+                self._due["stats"] = min(self._due.get("stats", soon), soon)
+            if (tally := _answer(answer, facts.get("freq", STATS_EVERY))) is not None:
+                tallied[node] = tally
             named = _queue_names(queues.get(node))
             if named is not None:
                 facts["queues"] = named
@@ -183,6 +198,8 @@ class Prober:
                 self._takes_from(node, facts.get("pid"), named)
             found.append(ObservedWorker(node[:255], answered_at, answered_at, None, None, facts))
         if found:
+            # Before it is stored: what is heard from now on was begun after it was said.
+            self._answered(Asked(answered_at, tallied))
             self._door.record(Batch(seen_at=answered_at, workers=found))
 
     def only_queue(self, node: str, pid: object) -> str | None:
@@ -337,6 +354,14 @@ def _stats(answer: object) -> dict[str, Any]:
     return facts
 
 
+def _answer(answer: object, every: float) -> Answer | None:
+    if not isinstance(answer, dict):
+        return None
+    total, uptime = answer.get("total"), answer.get("uptime")
+    counts = [count for count in total.values() if isinstance(count, int)] if isinstance(total, dict) else []
+    return Answer(answer.get("pid"), sum(counts), uptime if isinstance(uptime, int) else 0, every)
+
+
 def _queue_names(answer: object) -> list[str] | None:
     if not isinstance(answer, list):
         return None
@@ -347,8 +372,3 @@ def _names(answer: object) -> list[str]:
     if not isinstance(answer, list):
         return []
     return sorted({str(one).partition(" ")[0][:255] for one in answer})[:_MAX_REGISTERED]
-
-
-def is_fresh(seen_at: int, now: int) -> bool:
-    """Whether a worker's last word is young enough to expect an answer."""
-    return now - seen_at <= SILENT_SECONDS * 1_000_000

@@ -12,7 +12,7 @@ import structlog
 from headway.model.errors import HeadwayError
 from headway.model.evidence import Evidence, Said
 from headway.model.observed import Gap, ObservedWorker
-from headway.observe.buffer import Buffer, Connected, Dropped, Item, Lost
+from headway.observe.buffer import Asked, Buffer, Connected, Dropped, Item, Lost
 from headway.observe.listener import Listener
 from headway.observe.parse import Malformed, Parser, events_of
 from headway.observe.sources import RETAIN_SECONDS, Raw, decode
@@ -200,8 +200,10 @@ class Recorder:
                 self._happened(item)
         self._store_events(batch)
 
-    def _happened(self, item: Connected | Lost | Dropped) -> None:
-        if isinstance(item, Lost):
+    def _happened(self, item: Connected | Lost | Dropped | Asked) -> None:
+        if isinstance(item, Asked):
+            self._answered(item)
+        elif isinstance(item, Lost):
             if self._gap is None:
                 self._persist(lambda: setattr(self, "_gap", self._door.open_gap("broker_away", item.at)))
         elif isinstance(item, Dropped):
@@ -219,6 +221,16 @@ class Recorder:
                 self._on_gap(None)
             else:
                 self._persist(lambda: self._close(gap, item))
+
+    def _answered(self, item: Asked) -> None:
+        sending = {node: self.tallies.answered(node, item.at, answer) for node, answer in item.answers.items()}
+        workers = [
+            ObservedWorker(node, item.at, item.at, None, None, {"events_enabled": value})
+            for node, value in sending.items()
+            if value is not None
+        ]
+        if workers:
+            self._record(Batch(seen_at=item.at, workers=workers))
 
     def _close(self, gap: Gap, item: Connected | Dropped) -> None:
         at = item.at if isinstance(item, Connected) else item.ended_at
@@ -315,7 +327,7 @@ class Recorder:
         """What workers do that send no events of it is a gap, until they send them."""
         # By what was heard, not by the clock: what waits here was said earlier.
         tallies = self.tallies
-        since, ended = tallies.mute_since(tallies.last_at), tallies.ended()
+        since, ended = tallies.mute_since(tallies.last_at), tallies.ended(tallies.last_at)
         wanted = min((one for one in (since, ended) if one is not None), default=None)
         if wanted is not None and (not self._off or wanted < min(gap.began_at for gap in self._off)):
             self._persist(lambda: self._off.append(self._door.open_gap("events_off", wanted)))

@@ -24,11 +24,12 @@ class Tally:
     """One worker.
 
     Attributes:
-        processed: tasks it has begun, by its last heartbeat; None before there is one to compare with.
+        beat_at: when its heart was last heard; None is never, so that only its answers tell of it.
+        processed: tasks it has begun, by its last heartbeat or answer; None before there is one to compare with.
         started: of how many it was heard since then.
         debt: how many it has begun and was not heard to say so.
         suspect_at: since when there is such a debt.
-        growing: heartbeats in a row with more of it and nothing heard between.
+        growing: heartbeats or answers in a row with more of it and nothing heard between.
         heard_at: when any event of a task was last heard; None is never.
         mixed: it was heard again after it had been called mute, so it has tasks that send no events.
         mute_since: from when on tasks may have run unheard; None while it is not called mute.
@@ -38,6 +39,7 @@ class Tally:
     seen_at: int
     pid: Any = None
     freq: float = 2.0
+    beat_at: int | None = None
     processed: int | None = None
     started: int = 0
     debt: int = 0
@@ -46,6 +48,21 @@ class Tally:
     heard_at: int | None = None
     mixed: bool = False
     mute_since: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a worker says of itself when it is asked.
+
+    Attributes:
+        processed: tasks it has begun.
+        every: seconds until it is asked again.
+    """
+
+    pid: Any
+    processed: int
+    uptime_seconds: int
+    every: float
 
 
 class Tallies:
@@ -88,16 +105,36 @@ class Tallies:
         tally = self._of(worker.hostname, at)
         pid, processed = facts.get("pid"), facts.get("processed")
         tally.freq = float(facts.get("freq") or tally.freq)
-        if pid != tally.pid or (isinstance(processed, int) and processed < (tally.processed or 0)):
-            # It was started anew, perhaps with other options; or there are two of this name.
+        if _is_another(tally, pid, processed):
             if tally.pid is not None:
                 tally = self._workers[worker.hostname] = Tally(at, at, freq=tally.freq)
             tally.pid = pid
+        tally.beat_at = at
         if isinstance(processed, int):
             self._compare(tally, processed, at)
-        if tally.mute_since is not None:
-            return False
-        return True if tally.heard_at is not None else None
+        return _sends(tally)
+
+    def answered(self, node: str, at: int, answer: Answer) -> bool | None:
+        """What a worker says of itself when it is asked; counts only where its heart is not heard.
+
+        Returns as ``beat``; None also where the heart is heard.
+        """
+        tally = self._of(node, at)
+        if _beats(tally, at):
+            return None
+        if _is_another(tally, answer.pid, answer.processed):
+            began_at, before = at - answer.uptime_seconds * _SECOND, tally
+            if before.pid is not None:
+                tally = self._workers[node] = Tally(at, at)
+                if before.heard_at is not None and before.heard_at >= began_at:
+                    tally.heard_at = before.heard_at
+            tally.pid, tally.first_seen_at = answer.pid, min(tally.first_seen_at, began_at)
+            if began_at > self._connected_at and (tally is before or tally.heard_at is None):
+                # All that it has done could be heard, and what was heard is counted.
+                tally.processed = 0
+        tally.freq = answer.every
+        self._compare(tally, answer.processed, at)
+        return _sends(tally)
 
     def _compare(self, tally: Tally, processed: int, at: int) -> None:
         before = tally.processed
@@ -129,10 +166,19 @@ class Tallies:
         if tally is not None and tally.debt and tally.heard_at is None and tally.mute_since is None:
             self._ended.append(self._first(tally))
 
-    def ended(self) -> int | None:
+    def ended(self, now: int) -> int | None:
         """From when on those may have run tasks unheard that have ended since the last call; None is nobody."""
+        there = {node for node, _ in self._there(now)}
+        for node in self._workers.keys() - there:
+            if self._workers[node].debt and self._workers[node].mute_since is None:
+                # Without a goodbye.
+                self._ends(node)
         ended, self._ended = self._ended, []
         return min(ended, default=None)
+
+    def beating(self, now: int) -> set[str]:
+        """Workers whose heart is heard: the others are only known by what they answer."""
+        return {node for node, one in self._workers.copy().items() if _beats(one, now)}
 
     def pid(self, node: str) -> Any:
         """Of the process that is heard under this name; None where that is not known."""
@@ -162,8 +208,7 @@ class Tallies:
     def _there(self, now: int) -> Iterator[tuple[str, Tally]]:
         # A copy: it grows meanwhile.
         for node, one in self._workers.copy().items():
-            patience = max(GONE_SECONDS, 3 * max(SILENT_SECONDS, 3 * one.freq))
-            if now - one.seen_at <= patience * _SECOND:
+            if now - one.seen_at <= _patience(one):
                 yield node, one
 
     def _of(self, node: str, at: int) -> Tally:
@@ -176,3 +221,22 @@ class Tallies:
             found = self._workers[node] = Tally(at, at)
         found.seen_at = at
         return found
+
+
+def _is_another(tally: Tally, pid: object, processed: object) -> bool:
+    """It was started anew, perhaps with other options; or there are two of this name."""
+    return pid != tally.pid or (isinstance(processed, int) and processed < (tally.processed or 0))
+
+
+def _sends(tally: Tally) -> bool | None:
+    if tally.mute_since is not None:
+        return False
+    return True if tally.heard_at is not None else None
+
+
+def _patience(tally: Tally) -> int:
+    return round(max(GONE_SECONDS, 3 * max(SILENT_SECONDS, 3 * tally.freq)) * _SECOND)
+
+
+def _beats(tally: Tally, now: int) -> bool:
+    return tally.beat_at is not None and now - tally.beat_at <= _patience(tally)

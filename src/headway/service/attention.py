@@ -92,7 +92,10 @@ def _workers(workers: Sequence[WorkerView], now: int) -> Iterator[Attention]:
         if one.standing in ("silent", "gone") and (lately or one.orphans):
             says = f"worker {one.name} has not been heard of: {one.standing}"
             severity = "error" if one.standing == "gone" else "warning"
-            yield Attention("worker_silent", severity, says, "Look at its process and its log.", one.seen_at)
+            remedy = "Look at its process and its log."
+            if one.facts.get("pool") == "solo":
+                remedy += " While a worker of the pool `solo` runs a task, it says nothing."
+            yield Attention("worker_silent", severity, says, remedy, one.seen_at)
 
 
 def _orphans(orphans: Sequence[TaskView], orphaned: int) -> Iterator[Attention]:

@@ -54,8 +54,10 @@ def asks(target: Target, house: House, clock: FakeClock) -> Iterator[Prober]:
         clock,
         strict=False,
         online=set,
+        beating=set,
         sent_to=set,
         mute=set,
+        answered=lambda answers: None,
         enable_events=False,
     )
     yield one

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from headway.observe.tallies import Tallies
+from headway.observe.tallies import Answer, Tallies
 from tests.observations import NOW, SECOND, worker
 
 ONE = "one@host"
@@ -25,6 +25,16 @@ def starts(tallies: Tallies, second: int, count: int = 1) -> None:
     """So many tasks say that they were begun."""
     for _ in range(count):
         tallies.task_event(ONE, NOW + second * SECOND, started=True)
+
+
+def answers(tallies: Tallies, *processed: int, begin: int = 0, uptime: int = 1_000, pid: int = 1) -> list[bool | None]:
+    """Answers with these counts, ten seconds apart; what the worker was taken for at each."""
+    return [
+        tallies.answered(
+            ONE, NOW + (begin + 10 * number) * SECOND, Answer(pid, count, uptime + 10 * number, every=10.0)
+        )
+        for number, count in enumerate(processed)
+    ]
 
 
 @pytest.fixture
@@ -115,10 +125,43 @@ def test_two_of_one_name_are_not_taken_for_one(tallies: Tallies) -> None:
 
 def test_who_ends_before_it_is_sure_has_run_tasks_unheard(tallies: Tallies) -> None:
     beats(tallies, 7, 8)
-    assert tallies.ended() is None
-    tallies.beat(replace(worker(ONE, NOW + 3 * SECOND), offline_at=NOW + 3 * SECOND))
-    assert tallies.ended() == NOW - SECOND
-    assert tallies.ended() is None
+    now = NOW + 3 * SECOND
+    assert tallies.ended(now) is None
+    tallies.beat(replace(worker(ONE, now), offline_at=now))
+    assert tallies.ended(now) == NOW - SECOND
+    assert tallies.ended(now) is None
+
+
+def test_who_is_killed_before_it_is_sure_has_run_tasks_unheard(tallies: Tallies) -> None:
+    beats(tallies, 7, 8)
+    assert tallies.ended(NOW + 30 * SECOND) is None
+    assert tallies.ended(NOW + 33 * SECOND) == NOW - SECOND
+    assert tallies.ended(NOW + 34 * SECOND) is None
+
+
+def test_who_has_no_heartbeat_is_told_by_its_answers(tallies: Tallies) -> None:
+    assert answers(tallies, 7, 7, 8, 8) == [None, None, None, False]
+    assert tallies.mute_since(NOW + 30 * SECOND) == NOW - SECOND
+    assert (tallies.mute(NOW + 110 * SECOND), tallies.mute(NOW + 130 * SECOND)) == ({ONE}, set())
+    starts(tallies, 31)
+    assert answers(tallies, 9, 9, begin=40) == [True] * 2
+
+
+def test_what_it_did_before_it_was_first_asked_counts_where_all_of_it_could_be_heard(tallies: Tallies) -> None:
+    assert answers(tallies, 3, 3, begin=100, uptime=8) == [None, False]
+    assert tallies.mute_since(NOW + 110 * SECOND) == NOW + 82 * SECOND
+    assert answers(tallies, 3, 3, begin=200, uptime=190, pid=2) == [None, False]
+    assert tallies.mute_since(NOW + 210 * SECOND) == NOW
+    starts(tallies, 218, 2)
+    assert answers(tallies, 3, 3, begin=220, uptime=4, pid=3) == [True] * 2, "heard before it was first asked"
+    assert answers(tallies, 3, 3, begin=240, uptime=2, pid=4) == [None, False], "the one before was heard, not this one"
+
+
+def test_answers_count_for_nothing_where_the_heart_is_heard(tallies: Tallies) -> None:
+    beats(tallies, 7, 7)
+    assert answers(tallies, 90, 95, 99, begin=3) == [None] * 3
+    assert (tallies.beating(NOW + 30 * SECOND), tallies.mute(NOW + 30 * SECOND)) == ({ONE}, set())
+    assert tallies.beating(NOW + 60 * SECOND) == set()
 
 
 def test_what_was_dropped_here_is_no_silence_of_workers(tallies: Tallies) -> None:
