@@ -16,7 +16,7 @@ from typing import Any
 
 import redis
 
-from benchmarks.machine import Load, tree_rss, tree_seconds
+from benchmarks.machine import Load, own_core, stopped_times, tree_rss, tree_seconds
 from benchmarks.measure import Figure, Goal
 from benchmarks.observe.brokers import running_valkey
 from benchmarks.observe.plan import Plan
@@ -37,21 +37,25 @@ def recovery(plan: Plan) -> list[Figure]:
     """Recovery of 1,000,000 results while another client pings: no command may take more than 1 ms."""
     with ExitStack() as stack:
         path, server = stack.enter_context(folder()), stack.enter_context(running_valkey())
+        stack.enter_context(own_core(server.pid))
         with redis.Redis(port=server.port, client_name=_OWN) as connection:
             size = _write_results(connection, plan.many)
             say(f"{plan.many:,} results of {size} bytes, {connection.info('memory')['used_memory'] / 2**20:,.0f} MiB")
             connection.config_set("slowlog-max-len", 100_000)
             connection.config_set("slowlog-log-slower-than", _SLOW_MICROSECONDS)
             alone, slow_alone = _pinged(connection, server, path, lambda: time.sleep(plan.of(20, 3)))
+            stopped = stopped_times(server.pid)
             with Load() as load, HeadwayWatcher(path / "data", server.url, server.url) as watcher:
                 took: dict[str, float] = {}
                 meanwhile, slow = _pinged(connection, server, path, lambda: took.update(_recover(watcher, plan)))
+            stopped, stats = stopped_times(server.pid) - stopped, connection.info("commandstats")
     say(
         f"{took['seconds']:.0f} s; slow commands: {_told(slow) or 'none'}; while it did not run: {_told(slow_alone) or 'none'}"
     )
     busy = (load.others,)
     # PING takes a microsecond: one that took a thousand was stopped by the machine, as any other command may be.
     pings = f"PINGs as slow: {sum(1 for one in slow if one[0] == 'PING')} of {meanwhile['count']:,}"
+    pings += f"; the machine stopped Valkey {stopped} times"
     theirs = [one for one in slow if one[0] != "PING"]
     return [
         Figure(f"recovery of {plan.many:,} results", "s", (took["seconds"],), None, busy),
@@ -62,6 +66,11 @@ def recovery(plan: Plan) -> list[Figure]:
                "; ".join(part for part in (_told(theirs), pings) if part)),
         Figure("recovery: slowest command", "ms", (max((us for _, us in theirs), default=0) / 1e3,), None, busy,
                f"of those over {_SLOW_MICROSECONDS / 1e3:g} ms"),
+        *(
+            Figure(f"recovery: {name}, mean", "µs", (stat["usec_per_call"],), None, busy, f"{stat['calls']:,} calls")
+            for name in ("SCAN", "GET")
+            if (stat := stats.get(f"cmdstat_{name.lower()}"))
+        ),
         Figure("PING of another client, p99, meanwhile", "ms", (meanwhile["p99"],), None, busy),
         Figure("PING of another client, p99, before", "ms", (alone["p99"],), None, busy),
         Figure("PING of another client, slowest, meanwhile", "ms", (meanwhile["max"],), None, busy),
