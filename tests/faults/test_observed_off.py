@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -67,33 +66,6 @@ def test_tasks_that_run_while_events_are_off_are_in_a_gap(
                 )
                 wait_until(lambda: client.sitrep()["task_metrics"]["completed_tasks"] == 2, what="both", seconds=30)
                 assert client.task(found)["celery_state"] == "SUCCESS"
-        server.stop()
-    app.close()
-
-
-def test_without_heartbeats_too(own_valkey: ValkeyServer, tmp_path: Path) -> None:
-    """Such a worker says nothing at all unless it is asked: it stays online, and what it begins is in a gap."""
-    cluster = Cluster(own_valkey.url, tmp_path / "cluster", own_valkey.url.replace("/0", "/1"))
-    cluster.folder.mkdir()
-    app = make_app(cluster)
-    options = ("--without-heartbeat", "--without-gossip", "--without-mingle")
-    with observing(tmp_path, cluster) as server:
-        server.spawn()
-        server.ready()
-        with Worker(cluster, events=False, concurrency=1, options=options) as worker, server.client() as client:
-            slow = app.tasks["cluster.sleepy"].delay(40).id
-            (gap,) = wait_until(client.gaps, what="the gap", seconds=60, every=0.2)
-            assert (gap["reason"], gap["ended_at"]) == ("events_off", None)
-            assert gap["began_at"] < client.task(slow)["seen_at"]
-            standings = set()
-            for _ in range(60):
-                standings |= {one["standing"] for one in client.workers() if one["name"] == worker.hostname}
-                assert not codes(client) & {"worker_silent", "no_worker", "orphans"}
-                time.sleep(0.5)
-            assert standings == {"online"}
-            assert client.sitrep()["task_metrics"]["orphaned_tasks"] == 0
-            worker.kill()
-            wait_until(lambda: client.sitrep()["health_status"] != "ok", what="that it is missed", seconds=5)
         server.stop()
     app.close()
 

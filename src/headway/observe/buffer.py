@@ -44,8 +44,9 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Workers answered, at ``at``: what each says of itself, by its node name."""
+    """Workers answered, until ``at``: what each says of itself, by its node name."""
 
+    asked_at: int
     at: int
     answers: Mapping[str, Answer]
 
@@ -91,8 +92,10 @@ class Buffer:
         return self._bytes + more > self._max_bytes or len(self._items) >= self._max_messages
 
     def note(self, what: Connected | Lost | Asked) -> None:
-        """Add what happened to the connection, or what workers answered; there is always room for it."""
+        """Add what happened to the connection, for which there is always room; or what workers answered, if there is."""
         with self._filled:
+            if isinstance(what, Asked) and (self._dropping is not None or self._is_full(0)):
+                return
             self._end_dropping()
             self._items.append((what, what.at))
             self._filled.notify()

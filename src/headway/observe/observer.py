@@ -93,10 +93,11 @@ class Observer:
             clock,
             strict=settings.strict,
             online=self._online,
-            beating=lambda: self.recorder.tallies.beating(self._clock.now()),
+            beating=lambda: self.recorder.tallies.beating(self.recorder.reached),
             sent_to=lambda: self.recorder.queues - {""},
             mute=self._mute,
-            answered=buffer.note,
+            # Else what they said before is heard after it.
+            answered=lambda asked: buffer.note(asked) if self.listener.caught_up else None,
             enable_events=settings.enable_events and not settings.strict,
         )
         self.reconciler = Reconciler(

@@ -35,6 +35,10 @@ _GROWTH_SECONDS: Final = 60.0
 _MAX_REGISTERED: Final = 2_000
 _DISCOVERED_SECONDS: Final = 600.0
 _MAX_DISCOVERED: Final = 500
+# How long one that answered and has no heartbeat is asked more often for, after its last answer.
+_HEARTLESS_SECONDS: Final = 600.0
+# A worker without -E, heartbeats and gossip cannot be told to send events.
+_TELL_TIMES: Final = 3
 
 
 @dataclass(slots=True)
@@ -102,7 +106,8 @@ class Prober:
         self._only_queue: dict[str, tuple[object, str]] = {}
         self._histories: dict[str, _QueueHistory] = {}
         self._due: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._told: dict[str, int] = {}
+        self._heartless: dict[str, float] = {}
         self._stop = threading.Event()
         self.held: dict[str, Held] = {}
         self.workers_at: int | None = None
@@ -159,9 +164,11 @@ class Prober:
 
     # Workers
 
-    def _ask(self, command: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        online = self._online()
-        expected = len(online | self.answered) if online or self.answered else 0
+    def _ask(
+        self, command: str, arguments: Mapping[str, Any] | None = None, *, everybody: bool = False
+    ) -> dict[str, Any]:
+        online = set() if everybody else self._online() | self.answered
+        expected = len(online)
         try:
             answers = at_once(
                 self._clock,
@@ -174,23 +181,23 @@ class Prober:
         return answers
 
     def _ask_stats(self) -> None:
-        asked_at = self._clock.now()
-        stats = self._ask("stats")
+        asked_at, now = self._clock.now(), self._clock.monotonic()
+        self._heartless = {node: at for node, at in self._heartless.items() if now - at < _HEARTLESS_SECONDS}
+        self._ask_heartless_sooner(now)
+        # The whole time: of a worker without heartbeats nothing else is heard, so nobody waits for it.
+        stats = self._ask("stats", everybody=True)
         self.answered = frozenset(stats)
         answered_at = self._clock.now()
         # Of the last answer, not of the last question.
         self.workers_at = answered_at if stats else self.workers_at
         queues = self._ask("active_queues") if stats else {}
-        found, tallied, beating = [], {}, self._beating()
+        self._tell_tallies(stats, asked_at, answered_at)
+        self._ask_heartless_sooner(now)
+        found = []
         for node, answer in stats.items():
             facts = _stats(answer) | {"asked_at": asked_at}
-            if node not in beating:
-                # Its answers are its only signs of life: it is asked as often as others for what they hold.
+            if node in self._heartless:
                 facts["freq"] = HELD_EVERY
-                soon = self._clock.monotonic() + HELD_EVERY
-                self._due["stats"] = min(self._due.get("stats", soon), soon)
-            if (tally := _answer(answer, facts.get("freq", STATS_EVERY))) is not None:
-                tallied[node] = tally
             named = _queue_names(queues.get(node))
             if named is not None:
                 facts["queues"] = named
@@ -198,9 +205,27 @@ class Prober:
                 self._takes_from(node, facts.get("pid"), named)
             found.append(ObservedWorker(node[:255], answered_at, answered_at, None, None, facts))
         if found:
-            # Before it is stored: what is heard from now on was begun after it was said.
-            self._answered(Asked(answered_at, tallied))
             self._door.record(Batch(seen_at=answered_at, workers=found))
+
+    def _tell_tallies(self, stats: Mapping[str, Any], asked_at: int, answered_at: int) -> None:
+        beating = self._beating()
+        for node in stats:
+            if node in beating:
+                self._heartless.pop(node, None)
+            elif len(self._heartless) < _MAX_REGISTERED:
+                self._heartless[node] = self._clock.monotonic()
+        tallied = {
+            node[:255]: tally
+            for node, answer in stats.items()
+            if (tally := _answer(answer, HELD_EVERY if node in self._heartless else STATS_EVERY)) is not None
+        }
+        if tallied:
+            self._answered(Asked(asked_at, answered_at, tallied))
+
+    def _ask_heartless_sooner(self, now: float) -> None:
+        """Answers are their only signs of life: they are asked as often as others for what they hold."""
+        if self._heartless:
+            self._due["stats"] = now + HELD_EVERY
 
     def only_queue(self, node: str, pid: object) -> str | None:
         """The one queue that this process takes tasks from; None for several, or where it was not asked yet."""
@@ -224,6 +249,7 @@ class Prober:
     def _ask_held(self) -> None:
         asked_at = self._clock.now()
         evidence: list[Evidence] = []
+        active: list[ObservedWorker] = []
         ids: dict[str, set[str]] = {}
         whole: set[str] | None = None
         # In the direction in which tasks move: one that moves on meanwhile is seen where it arrives.
@@ -236,6 +262,9 @@ class Prober:
             # A worker that did not answer all three may hold what it was not heard to say.
             whole = set(answers) if whole is None else whole & set(answers)
             for node, requests in answers.items():
+                if command == "active" and node in self._heartless and isinstance(requests, list):
+                    at = self._clock.now()
+                    active.append(ObservedWorker(node[:255], at, at, None, None, {"active": len(requests)}))
                 held = ids.setdefault(node, set())
                 for request in requests if isinstance(requests, list) else ():
                     try:
@@ -246,6 +275,8 @@ class Prober:
                     held.add(one.task_id)
         now = self._clock.now()
         self.workers_at = now if whole else self.workers_at
+        if active:
+            self._door.record(Batch(seen_at=now, workers=active))
         if evidence:
             # In portions: a worker may hold tens of thousands that wait for their time.
             for start in range(0, len(evidence), 1_000):
@@ -254,12 +285,14 @@ class Prober:
 
     def _tell_to_send(self) -> None:
         there = self._online() | self.answered
+        mute = self._mute()
+        self._told = {node: count if node in mute else 1 for node, count in self._told.items() if node in there}
         # Also those that were told and are silent: a worker that was started again forgot it.
-        new = (there - self._told) | (there & self._mute())
+        new = {node for node in there if self._told.get(node, 0) < (_TELL_TIMES if node in mute else 1)}
         if new and self._clock.monotonic() >= self._due.get("told", 0.0):
             self._due["told"] = self._clock.monotonic() + _TELL_EVERY
             self._inspector.tell("enable_events")
-            self._told |= new
+            self._told |= {node: self._told.get(node, 0) + 1 for node in new}
             log.info("observe.events_enabled", workers=sorted(new))
 
     # The broker
@@ -357,9 +390,12 @@ def _stats(answer: object) -> dict[str, Any]:
 def _answer(answer: object, every: float) -> Answer | None:
     if not isinstance(answer, dict):
         return None
-    total, uptime = answer.get("total"), answer.get("uptime")
-    counts = [count for count in total.values() if isinstance(count, int)] if isinstance(total, dict) else []
-    return Answer(answer.get("pid"), sum(counts), uptime if isinstance(uptime, int) else 0, every)
+    pid, total, uptime = answer.get("pid"), answer.get("total"), answer.get("uptime")
+    if not isinstance(pid, int) or not isinstance(total, dict):
+        # It says why it cannot answer.
+        return None
+    counts = sum(count for count in total.values() if isinstance(count, int))
+    return Answer(pid, counts, uptime if isinstance(uptime, int) else None, every)
 
 
 def _queue_names(answer: object) -> list[str] | None:

@@ -116,6 +116,12 @@ class Recorder:
         """Whether it stores; one that ended by a fault of ours must not look well."""
         return self._thread.is_alive()
 
+    @property
+    def reached(self) -> int:
+        """Until when everything that was said is stored: not the clock's time, while what was said earlier waits."""
+        listening = self._listener.connected and self._listener.caught_up
+        return max(self.tallies.last_at, self.drained_at if listening else 0)
+
     def _run(self) -> None:
         self._persist(self._begin)
         while True:
@@ -142,6 +148,8 @@ class Recorder:
             if self._begun and not ending:
                 self._declare_off()
                 self._look_after_the_dead()
+        if self._begun:
+            self._declare_off()
         self._close_off(self._clock.now())
         if self._begun and not self._persist(self._door.end):
             log.warning("observe.end_not_stored")
@@ -204,11 +212,12 @@ class Recorder:
         if isinstance(item, Asked):
             self._answered(item)
         elif isinstance(item, Lost):
+            self.tallies.lost()
             if self._gap is None:
                 self._persist(lambda: setattr(self, "_gap", self._door.open_gap("broker_away", item.at)))
         elif isinstance(item, Dropped):
             self.heard.lost += item.messages
-            self.tallies.interrupted()
+            self.tallies.interrupted(item.ended_at)
             self._persist(lambda: self._close(self._door.open_gap("buffer_full", item.began_at, item.messages), item))
         else:
             self.tallies.connected(item.at)
@@ -223,7 +232,9 @@ class Recorder:
                 self._persist(lambda: self._close(gap, item))
 
     def _answered(self, item: Asked) -> None:
-        sending = {node: self.tallies.answered(node, item.at, answer) for node, answer in item.answers.items()}
+        sending = {
+            node: self.tallies.answered(node, item.asked_at, item.at, answer) for node, answer in item.answers.items()
+        }
         workers = [
             ObservedWorker(node, item.at, item.at, None, None, {"events_enabled": value})
             for node, value in sending.items()
@@ -325,14 +336,13 @@ class Recorder:
 
     def _declare_off(self) -> None:
         """What workers do that send no events of it is a gap, until they send them."""
-        # By what was heard, not by the clock: what waits here was said earlier.
-        tallies = self.tallies
-        since, ended = tallies.mute_since(tallies.last_at), tallies.ended(tallies.last_at)
+        tallies, now = self.tallies, self.reached
+        since, ended = tallies.mute_since(now), tallies.ended(now)
         wanted = min((one for one in (since, ended) if one is not None), default=None)
         if wanted is not None and (not self._off or wanted < min(gap.began_at for gap in self._off)):
             self._persist(lambda: self._off.append(self._door.open_gap("events_off", wanted)))
         if since is None:
-            self._close_off(tallies.last_at)
+            self._close_off(now)
 
     def _look_after_the_dead(self) -> None:
         """What observers left open that watch no longer is closed by those who do."""

@@ -25,8 +25,11 @@ class Tally:
 
     Attributes:
         beat_at: when its heart was last heard; None is never, so that only its answers tell of it.
+        asked_every: seconds between those answers; 0 where it was not asked.
+        began_at: when its process began, by its answers; None where that is not known.
         processed: tasks it has begun, by its last heartbeat or answer; None before there is one to compare with.
         started: of how many it was heard since then.
+        surplus: how many of those began after it was asked, so that the next answer has them.
         debt: how many it has begun and was not heard to say so.
         suspect_at: since when there is such a debt.
         growing: heartbeats or answers in a row with more of it and nothing heard between.
@@ -40,8 +43,11 @@ class Tally:
     pid: Any = None
     freq: float = 2.0
     beat_at: int | None = None
+    asked_every: float = 0.0
+    began_at: int | None = None
     processed: int | None = None
     started: int = 0
+    surplus: int = 0
     debt: int = 0
     suspect_at: int = 0
     growing: int = 0
@@ -56,12 +62,13 @@ class Answer:
 
     Attributes:
         processed: tasks it has begun.
+        uptime_seconds: rounded; None of a release of Celery that does not say it.
         every: seconds until it is asked again.
     """
 
     pid: Any
     processed: int
-    uptime_seconds: int
+    uptime_seconds: int | None
     every: float
 
 
@@ -70,19 +77,27 @@ class Tallies:
 
     def __init__(self) -> None:
         self._workers: dict[str, Tally] = {}
+        self._goodbyes: dict[str, int] = {}
         self._connected_at = 0
+        self._whole_since = 0
+        self._deaf = True
         self._ended: list[int] = []
         self.last_at = 0
 
+    def lost(self) -> None:
+        """Events are not heard until they are again: answers come all the same, and are no measure of anything."""
+        self._deaf = True
+
     def connected(self, at: int) -> None:
         """Events are heard from now on: what was begun before is no measure of what is heard after."""
-        self._connected_at = at
-        self.interrupted()
+        self._connected_at, self._deaf = at, False
+        self.interrupted(at)
 
-    def interrupted(self) -> None:
+    def interrupted(self, at: int) -> None:
         """Some events were missed here: the next heartbeats have nothing to be compared with."""
+        self._whole_since = at
         for one in self._workers.values():
-            one.processed, one.started = None, 0
+            one.processed, one.started, one.surplus = None, 0, 0
             if one.mute_since is None:
                 one.debt = one.growing = 0
 
@@ -93,7 +108,7 @@ class Tallies:
         tally.growing = 0
         if tally.mute_since is not None:
             tally.mixed = tally.heard_at is not None
-            tally.mute_since, tally.debt, tally.processed = None, 0, None
+            tally.mute_since, tally.debt, tally.surplus, tally.processed = None, 0, 0, None
         tally.heard_at = at
 
     def beat(self, worker: ObservedWorker) -> bool | None:
@@ -101,6 +116,9 @@ class Tallies:
         at, facts = worker.seen_at, worker.facts
         if worker.offline_at is not None:
             self._ends(worker.hostname)
+            if len(self._goodbyes) >= _MAX_WORKERS:
+                self._goodbyes.clear()
+            self._goodbyes[worker.hostname] = at
             return None
         tally = self._of(worker.hostname, at)
         pid, processed = facts.get("pid"), facts.get("processed")
@@ -114,33 +132,48 @@ class Tallies:
             self._compare(tally, processed, at)
         return _sends(tally)
 
-    def answered(self, node: str, at: int, answer: Answer) -> bool | None:
-        """What a worker says of itself when it is asked; counts only where its heart is not heard.
+    def answered(self, node: str, asked_at: int, at: int, answer: Answer) -> bool | None:
+        """What a worker said of itself at ``at``, asked at ``asked_at``; counts only where its heart is not heard.
 
         Returns as ``beat``; None also where the heart is heard.
         """
+        if asked_at <= self._goodbyes.get(node, -1):
+            # It has ended meanwhile.
+            return None
         tally = self._of(node, at)
         if _beats(tally, at):
             return None
-        if _is_another(tally, answer.pid, answer.processed):
-            began_at, before = at - answer.uptime_seconds * _SECOND, tally
-            if before.pid is not None:
-                tally = self._workers[node] = Tally(at, at)
-                if before.heard_at is not None and before.heard_at >= began_at:
-                    tally.heard_at = before.heard_at
-            tally.pid, tally.first_seen_at = answer.pid, min(tally.first_seen_at, began_at)
-            if began_at > self._connected_at and (tally is before or tally.heard_at is None):
-                # All that it has done could be heard, and what was heard is counted.
-                tally.processed = 0
-        tally.freq = answer.every
+        tally.asked_every = answer.every
+        if self._deaf or asked_at <= self._whole_since:
+            tally.processed, tally.started, tally.surplus = None, 0, 0
+            return _sends(tally)
+        began_at = None if answer.uptime_seconds is None else asked_at - (answer.uptime_seconds + 1) * _SECOND
+        if _is_another(tally, answer.pid, answer.processed, began_at):
+            tally = self._begun(node, tally, began_at, at)
+            tally.pid = answer.pid
         self._compare(tally, answer.processed, at)
         return _sends(tally)
+
+    def _begun(self, node: str, before: Tally, began_at: int | None, at: int) -> Tally:
+        """Of a process that answers for the first time; before it there were its own events, or another process."""
+        tally = before
+        if before.pid is not None:
+            tally = self._workers[node] = Tally(at, at, asked_every=before.asked_every)
+            if before.heard_at is not None and (began_at is None or before.heard_at >= began_at):
+                tally.heard_at = before.heard_at
+        if began_at is not None:
+            tally.began_at, tally.first_seen_at = began_at, min(tally.first_seen_at, began_at)
+            if began_at > self._whole_since and (tally is before or tally.heard_at is None):
+                # All that it has done could be heard, and what was heard is counted.
+                tally.processed = 0
+        return tally
 
     def _compare(self, tally: Tally, processed: int, at: int) -> None:
         before = tally.processed
         if before is not None:
-            # What a heartbeat overtook is made up for by the next.
-            debt = max(0, tally.debt + processed - before - tally.started)
+            # What a heartbeat overtook, or an answer was overtaken by, is made up for by the next.
+            balance = tally.debt + processed - before - tally.started - tally.surplus
+            tally.surplus, debt = min(max(0, -balance), tally.started), max(0, balance)
             if debt and not tally.debt:
                 tally.suspect_at = at
             if processed > before:
@@ -170,9 +203,11 @@ class Tallies:
         """From when on those may have run tasks unheard that have ended since the last call; None is nobody."""
         there = {node for node, _ in self._there(now)}
         for node in self._workers.keys() - there:
-            if self._workers[node].debt and self._workers[node].mute_since is None:
-                # Without a goodbye.
-                self._ends(node)
+            one = self._workers[node]
+            if one.debt and one.heard_at is None and one.mute_since is None:
+                # Without a goodbye. Should it come back, nothing of it was heard yet.
+                one.mute_since = self._first(one)
+                self._ended.append(one.mute_since)
         ended, self._ended = self._ended, []
         return min(ended, default=None)
 
@@ -208,24 +243,27 @@ class Tallies:
     def _there(self, now: int) -> Iterator[tuple[str, Tally]]:
         # A copy: it grows meanwhile.
         for node, one in self._workers.copy().items():
-            if now - one.seen_at <= _patience(one):
+            if now - one.seen_at <= max(_patience(one), 9 * one.asked_every * _SECOND):
                 yield node, one
 
     def _of(self, node: str, at: int) -> Tally:
-        self.last_at = at
+        self.last_at = max(self.last_at, at)
         found = self._workers.get(node)
         if found is None:
             if len(self._workers) >= _MAX_WORKERS:
                 # Whoever can publish can call itself as it likes: the one that was heard of longest ago goes.
                 del self._workers[min(self._workers, key=lambda name: self._workers[name].seen_at)]
             found = self._workers[node] = Tally(at, at)
-        found.seen_at = at
+        found.seen_at = max(found.seen_at, at)
         return found
 
 
-def _is_another(tally: Tally, pid: object, processed: object) -> bool:
+def _is_another(tally: Tally, pid: object, processed: object, began_at: int | None = None) -> bool:
     """It was started anew, perhaps with other options; or there are two of this name."""
-    return pid != tally.pid or (isinstance(processed, int) and processed < (tally.processed or 0))
+    if pid != tally.pid or (isinstance(processed, int) and processed < (tally.processed or 0)):
+        return True
+    # In containers every process has the same number.
+    return began_at is not None and tally.began_at is not None and began_at > tally.began_at + _SURE
 
 
 def _sends(tally: Tally) -> bool | None:

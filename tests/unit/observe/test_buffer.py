@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.observe.buffer import Buffer, Connected, Dropped, Item, Lost
+from headway.observe.buffer import Asked, Buffer, Connected, Dropped, Item, Lost
 from headway.observe.sources import Raw
 from tests.waiting import wait_until
 
@@ -68,6 +68,19 @@ def test_there_is_always_room_for_what_happened_to_the_connection_and_a_loss_is_
     buffer.note(Lost(2, "gone"))
     buffer.note(Connected(3, kept=False))
     assert taken(buffer) == [raw("a"), Dropped(1, 1, 1), Lost(2, "gone"), Connected(3, kept=False)]
+
+
+def test_for_what_workers_answered_there_is_room_only_where_nothing_is_dropped() -> None:
+    buffer = Buffer(max_messages=2)
+    asked = Asked(1, 2, {})
+    buffer.put([raw("a")], 1)
+    buffer.note(asked)
+    buffer.note(asked)
+    buffer.put([raw("b")], 3)
+    buffer.note(asked)
+    assert taken(buffer) == [raw("a"), asked]
+    buffer.note(asked)
+    assert taken(buffer) == [Dropped(3, 3, 1)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), max_size=40), st.integers(1, 6))

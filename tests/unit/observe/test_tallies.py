@@ -27,14 +27,15 @@ def starts(tallies: Tallies, second: int, count: int = 1) -> None:
         tallies.task_event(ONE, NOW + second * SECOND, started=True)
 
 
-def answers(tallies: Tallies, *processed: int, begin: int = 0, uptime: int = 1_000, pid: int = 1) -> list[bool | None]:
+def answers(
+    tallies: Tallies, *processed: int, begin: int = 0, uptime: int | None = 1_000, pid: int = 1
+) -> list[bool | None]:
     """Answers with these counts, ten seconds apart; what the worker was taken for at each."""
-    return [
-        tallies.answered(
-            ONE, NOW + (begin + 10 * number) * SECOND, Answer(pid, count, uptime + 10 * number, every=10.0)
-        )
-        for number, count in enumerate(processed)
-    ]
+    found = []
+    for number, count in enumerate(processed):
+        at, up = NOW + (begin + 10 * number) * SECOND, None if uptime is None else uptime + 10 * number
+        found.append(tallies.answered(ONE, at, at + SECOND // 2, Answer(pid, count, up, every=10.0)))
+    return found
 
 
 @pytest.fixture
@@ -149,12 +150,69 @@ def test_who_has_no_heartbeat_is_told_by_its_answers(tallies: Tallies) -> None:
 
 def test_what_it_did_before_it_was_first_asked_counts_where_all_of_it_could_be_heard(tallies: Tallies) -> None:
     assert answers(tallies, 3, 3, begin=100, uptime=8) == [None, False]
-    assert tallies.mute_since(NOW + 110 * SECOND) == NOW + 82 * SECOND
+    assert tallies.mute_since(NOW + 110 * SECOND) == NOW + 81 * SECOND
     assert answers(tallies, 3, 3, begin=200, uptime=190, pid=2) == [None, False]
-    assert tallies.mute_since(NOW + 210 * SECOND) == NOW
+    assert tallies.mute_since(NOW + 210 * SECOND) == NOW - SECOND
     starts(tallies, 218, 2)
     assert answers(tallies, 3, 3, begin=220, uptime=4, pid=3) == [True] * 2, "heard before it was first asked"
     assert answers(tallies, 3, 3, begin=240, uptime=2, pid=4) == [None, False], "the one before was heard, not this one"
+
+
+@pytest.mark.parametrize("uptime", [None, 200])
+def test_what_it_did_before_anybody_listened_is_no_silence(tallies: Tallies, uptime: int | None) -> None:
+    assert answers(tallies, 3, 3, 3, begin=100, uptime=uptime) == [None] * 3
+
+
+def test_in_a_container_every_process_has_the_same_number(tallies: Tallies) -> None:
+    starts(tallies, 1)
+    assert answers(tallies, 1, 1, begin=2, uptime=1) == [True] * 2
+    assert answers(tallies, 5, 5, begin=60, uptime=20) == [None, False]
+
+
+def test_an_answer_that_comes_after_the_goodbye_is_of_one_that_has_ended(tallies: Tallies) -> None:
+    starts(tallies, 1, 5)
+    beats(tallies, 5, begin=2)
+    tallies.beat(replace(worker(ONE, NOW + 11 * SECOND), offline_at=NOW + 11 * SECOND))
+    assert answers(tallies, 5, begin=10, uptime=9) == [None]
+    assert (tallies.unheard(NOW + 12 * SECOND), tallies.ended(NOW + 200 * SECOND)) == (set(), None)
+    assert answers(tallies, 1, 1, begin=20, uptime=5) == [None, False], "it came back"
+
+
+def test_answers_say_nothing_while_events_are_not_heard(tallies: Tallies) -> None:
+    assert answers(Tallies(), 3, 4, 5, 6, uptime=5) == [None] * 4, "never connected"
+    assert answers(tallies, 7) == [None]
+    tallies.lost()
+    assert answers(tallies, 8, 9, 10, begin=10, uptime=1_010) == [None] * 3
+    tallies.connected(NOW + 40 * SECOND)
+    assert answers(tallies, 11, 11, 11, begin=40, uptime=1_040) == [None] * 3, "the first was asked before"
+    assert answers(tallies, 12, 12, begin=70, uptime=1_070) == [None, False]
+
+
+def test_who_was_heard_and_stays_away_for_long_is_not_forgotten(tallies: Tallies) -> None:
+    """A task of `send_events=False` beside others; and `solo`, whose heart stands still while it runs a task."""
+    starts(tallies, 1, 3)
+    assert answers(tallies, 4, begin=2, uptime=1) == [True]
+    assert tallies.ended(NOW + 200 * SECOND) is None
+    assert answers(tallies, 4, 4, begin=300, uptime=299) == [True] * 2
+
+
+def test_who_comes_back_after_it_was_taken_for_dead_is_mute_still(tallies: Tallies) -> None:
+    beats(tallies, 7, 8)
+    assert tallies.ended(NOW + 40 * SECOND) == NOW - SECOND
+    assert tallies.mute_since(NOW + 40 * SECOND) is None
+    assert beats(tallies, 8, begin=50) == [False]
+    assert tallies.mute_since(NOW + 50 * SECOND) == NOW - SECOND
+
+
+def test_what_it_began_after_it_was_asked_is_in_its_next_answer(tallies: Tallies) -> None:
+    assert answers(tallies, 7) == [None]
+    for second in range(1, 61):
+        starts(tallies, second)
+        if second % 10 == 0:
+            # Those of the last three seconds were heard before the answer was.
+            assert answers(tallies, 7 + max(0, second - 3), begin=second) == [True]
+    assert answers(tallies, 67, 67, begin=70) == [True] * 2
+    assert tallies.missing(NOW + 200 * SECOND) == {}
 
 
 def test_answers_count_for_nothing_where_the_heart_is_heard(tallies: Tallies) -> None:
@@ -166,7 +224,7 @@ def test_answers_count_for_nothing_where_the_heart_is_heard(tallies: Tallies) ->
 
 def test_what_was_dropped_here_is_no_silence_of_workers(tallies: Tallies) -> None:
     beats(tallies, 7)
-    tallies.interrupted()
+    tallies.interrupted(NOW + SECOND)
     assert beats(tallies, 90, 90, 90, 90, begin=2) == [None] * 4
     tallies.connected(NOW + 20 * SECOND)
     assert beats(tallies, 200, 200, 200, 200, begin=21) == [None] * 4
