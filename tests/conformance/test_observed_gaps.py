@@ -102,6 +102,17 @@ def test_what_another_observer_heard_is_not_missed(house: House, clock: FakeCloc
     assert {one.id: one.stopped_at for one in observers} == {"one": None, "two": None}
 
 
+def test_what_workers_do_not_say_is_no_reason_not_to_vouch_for_another(house: House, clock: FakeClock) -> None:
+    silent = door_over(house.services, "two").open_gap("events_off", clock.now())
+    second, again, _ = beside(house, clock)
+    again.reconciled(clock.now(), 1)
+    clock.advance(1)
+    second.record(batch(seen_at=clock.now()))
+    again.record(batch(seen_at=clock.now()))
+    assert [one.id for one in list_gaps(house.ctx)] == [silent.id]
+    assert gap_of(house, "runs") is None
+
+
 def test_what_another_observer_heard_while_the_broker_was_away_for_this_one_is_not_missed(
     house: House, clock: FakeClock
 ) -> None:
@@ -213,6 +224,7 @@ def test_an_open_gap_marks_nothing_and_a_closed_one_whatever_was_going_on(house:
     assert not get_task(house.ctx, "runs").complete
     assert [one.unresolved for one in list_gaps(house.ctx)] == [1]
     assert house.store.read(lambda r: r.observed.unresolved()) == {"STARTED": 1}
+    assert house.store.read(lambda r: r.observed.gaps_open()) == []
 
 
 @pytest.mark.parametrize("cleared_by", [Said.SUCCEEDED, Said.RETRIED, Said.SEEN_RUNNING, Said.RESULT_FAILURE])

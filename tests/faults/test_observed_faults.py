@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from celery import Celery
 from redis import Redis
@@ -273,6 +274,40 @@ def test_connection_cut_and_gone_silent(
         assert {gap["reason"] for gap in client.gaps()} == {"broker_away"}
         assert {one["celery_state"] for one in recorded(client).values()} == {"SUCCESS"}
         assert all(gap["unresolved"] == 0 for gap in client.gaps())
+
+
+def test_observer_that_was_killed_on_rabbitmq_misses_nothing(
+    own_rabbitmq: RabbitServer, own_valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    """Only the process that was started is killed, as by hand: its child ends with it, and the broker keeps for both."""
+    cluster = Cluster(own_rabbitmq.url, tmp_path / "cluster", settings={"task_send_sent_event": True})
+    cluster.folder.mkdir()
+    with observing(tmp_path, cluster) as server, Worker(cluster):
+        server.spawn()
+        server.ready()
+        with server.client() as client:
+            listening(client)
+            records = send(cluster, "add", 1, 2, times=10)
+            settle(cluster.effects, records)
+        service = server.service()
+        server.main.kill()
+        server.main.wait(20)
+        assert not psutil.wait_procs([service], timeout=20)[1]
+        records += send(cluster, "add", 3, 4, times=10)
+        settle(cluster.effects, records)
+        server.spawn()
+        server.ready()
+        with server.client() as client:
+            wait_until(
+                lambda: [one["celery_state"] for one in recorded(client).values()] == ["SUCCESS"] * len(records),
+                what="what the broker kept",
+                seconds=30,
+                every=0.2,
+            )
+            assert recorded(client).keys() == {one.id for one in records}
+            gaps = [(gap["reason"], gap["unresolved"]) for gap in client.gaps()]
+            assert gaps in ([], [("kept_by_broker", 0)])
+        server.stop()
 
 
 def test_connection_cut_on_rabbitmq(

@@ -127,7 +127,7 @@ def _engine(settings: Settings) -> Iterator[Any]:
         said = translate(error)
         if isinstance(said, HeadwayError):
             raise said from error
-        raise StoreUnavailable(f"the database could not be opened: {error}") from error
+        raise StoreUnavailable(f"the database could not be opened: {' '.join(str(error).split())}") from error
     finally:
         engine.dispose()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,13 +50,18 @@ class Watch:
 
 @dataclass(slots=True)
 class ObservingNode:
-    """A service process that watches: see ``Node``."""
+    """A service process that watches: see ``Node``.
+
+    Attributes:
+        supervisor: the process that started this one, and starts it again; None where there is none.
+    """
 
     settings: Settings
     opened: Opened
     services: Services
     tailer: FeedTailer
     observer: Observer
+    supervisor: int | None = None
     loops: list[Loop] = field(default_factory=list)
 
     def start(self) -> None:
@@ -67,7 +73,8 @@ class ObservingNode:
 
     def stop(self) -> None:
         """Stop in good order and let go."""
-        self.observer.stop()
+        # A supervisor that was killed did not mean this to end.
+        self.observer.stop(keep=self.supervisor is not None and os.getppid() != self.supervisor)
         for loop in self.loops:
             loop.stop()
         self.opened.close()
@@ -112,7 +119,7 @@ def observer_id_of(data_dir: Path) -> str:
     return found
 
 
-def open_observing(settings: Settings, watch: Watch) -> ObservingNode:
+def open_observing(settings: Settings, watch: Watch, supervisor: int | None = None) -> ObservingNode:
     """Open everything of a process that watches; nothing runs yet.
 
     Raises:
@@ -144,7 +151,7 @@ def open_observing(settings: Settings, watch: Watch) -> ObservingNode:
     except BaseException:
         opened.close()
         raise
-    node = ObservingNode(settings, opened, services, FeedTailer(services.store, services.signal), observer)
+    node = ObservingNode(settings, opened, services, FeedTailer(services.store, services.signal), observer, supervisor)
     node.loops = _loops(services, settings)
     log.info("observe.target", broker=target.broker_label, results=target.backend_label, strict=watch.strict)
     return node

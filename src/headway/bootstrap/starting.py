@@ -94,7 +94,7 @@ def _opened(settings: Settings, message: Mapping[str, Any], exhausted: Exhaustio
     if message["watch"] is not None:
         from headway.bootstrap.observing import Watch, open_observing
 
-        return open_observing(settings, Watch(**message["watch"]))
+        return open_observing(settings, Watch(**message["watch"]), message["supervisor"])
     from headway.bootstrap.node import open_node
 
     return open_node(settings, app_spec=message["app"], engine_chosen=message["engine_chosen"], on_exhausted=exhausted)

@@ -59,14 +59,14 @@ class Listener:
         self._stop.set()
         self._thread.join(timeout)
 
-    def close(self) -> None:
-        """Leave nothing behind at the broker; after ``stop``."""
+    def close(self, *, for_good: bool = True) -> None:
+        """Let go, and ``for_good`` leave nothing behind at the broker; after ``stop``."""
         if not self._thread.is_alive():
             try:
                 self._acknowledge()
             except BrokerAway as error:
                 log.debug("observe.events_close", error=error.message)
-            self._source.close(for_good=True)
+            self._source.close(for_good=for_good)
 
     def _run(self) -> None:
         failures = 0

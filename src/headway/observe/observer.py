@@ -114,6 +114,7 @@ class Observer:
             on_gap=self._gap_closed,
             queue_of=lambda node: self.prober.only_queue(node, self.recorder.tallies.pid(node)),
             facts=self._facts,
+            workers=workers,
             observer_id=settings.observer_id,
         )
         self._looking = threading.BoundedSemaphore(_LOOK_UPS)
@@ -130,14 +131,18 @@ class Observer:
         self.reconciler.start()
         self._live.start()
 
-    def stop(self) -> None:
-        """Stop in good order: what was heard is stored, and nothing stays behind at the broker."""
+    def stop(self, *, keep: bool = False) -> None:
+        """Stop in good order: what was heard is stored, and nothing stays behind at the broker.
+
+        Args:
+            keep: this was not meant to end, and whoever starts it again wants what the broker keeps meanwhile.
+        """
         if self._hears:
             self.listener.stop(timeout=_STOP_SECONDS)
         self.reconciler.stop(timeout=_STOP_SECONDS)
         stored = self.recorder.stop(timeout=_STOP_SECONDS)
         if self._hears and stored:
-            self.listener.close()
+            self.listener.close(for_good=not keep)
         self.prober.stop(timeout=_STOP_SECONDS)
         self._live.stop(timeout=_STOP_SECONDS)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ _IN_HAND_MICROSECONDS: Final = 1_000_000
 _MAX_QUEUES: Final = 1_000
 _REFUSALS: Final = 3
 _LEFT_SECONDS: Final = 30.0
+_REMEMBERED_MICROSECONDS: Final = 600_000_000
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class Recorder:
         on_gap: told of every gap that has closed, in the recorder's thread.
         queue_of: the only queue that a worker takes tasks from, if that is known.
         facts: what to say of the observer beside its counts.
+        workers: those that are known from before; may raise what the store raises.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Recorder:
         on_gap: Callable[[Gap | None], None],
         queue_of: Callable[[str], str | None],
         facts: Callable[[], Mapping[str, Any]],
+        workers: Callable[[], Sequence[ObservedWorker]],
         observer_id: str,
     ) -> None:
         self._door = door
@@ -84,6 +87,7 @@ class Recorder:
         self._on_gap = on_gap
         self._queue_of = queue_of
         self._facts = facts
+        self._workers = workers
         self._observer_id = observer_id
         self._stop = threading.Event()
         self._begun = False
@@ -124,6 +128,7 @@ class Recorder:
 
     def _run(self) -> None:
         self._persist(self._begin)
+        self._persist(self._remember)
         while True:
             ending = self._stop.is_set()
             # Known before it is looked whether all was taken: a loss that comes between would be passed over.
@@ -157,6 +162,13 @@ class Recorder:
     def _begin(self) -> None:
         self._gap = self._door.begin(self._observer_id, self._facts())
         self._begun = True
+
+    def _remember(self) -> None:
+        now = self._clock.now()
+        for worker in self._workers():
+            lately = now - worker.seen_at < _REMEMBERED_MICROSECONDS and worker.offline_at is None
+            if lately and worker.facts.get("events_enabled") is False:
+                self.tallies.remembered(worker, now)
 
     def _persist(self, work: Callable[[], Any], *, patience: int | None = None) -> bool:
         """Do it until the database takes it; False when the observer is stopped before.

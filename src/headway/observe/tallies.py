@@ -84,6 +84,12 @@ class Tallies:
         self._ended: list[int] = []
         self.last_at = 0
 
+    def remembered(self, worker: ObservedWorker, at: int) -> None:
+        """One that sent no events when somebody last watched, by the same process: it is so until it is heard."""
+        tally = self._of(worker.hostname, worker.seen_at)
+        tally.pid, tally.mute_since = worker.facts.get("pid"), at
+        tally.freq = float(worker.facts.get("freq") or tally.freq)
+
     def lost(self) -> None:
         """Events are not heard until they are again: answers come all the same, and are no measure of anything."""
         self._deaf = True

@@ -152,6 +152,10 @@ class ObservedReader(Protocol):
         """
         ...
 
+    def sent_by_queue(self) -> dict[str, int]:
+        """How many tasks were sent and nothing was heard of since, by their queue; "" where it is not known."""
+        ...
+
     def unresolved(self) -> dict[str, int]:
         """How many tasks there are in each Celery state whose end may have been missed."""
         ...
@@ -170,6 +174,10 @@ class ObservedReader(Protocol):
 
     def queues(self) -> list[ObservedQueue]:
         """All queues, by name."""
+        ...
+
+    def gaps_open(self) -> list[Gap]:
+        """Gaps that have not been closed, the newest first; ``unresolved`` is not counted."""
         ...
 
     def gaps(self, limit: int) -> list[Gap]:

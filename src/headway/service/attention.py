@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from headway.model.observed import Gap, ObservedQueue, TaskView, WorkerView
+from headway.model.observed import SILENT_SECONDS, Gap, ObservedQueue, TaskView, WorkerView
 from headway.model.situation import Attention, SourceView
 
 _OLD_SECONDS: Final = 600.0
@@ -91,6 +91,8 @@ def _workers(workers: Sequence[WorkerView], now: int) -> Iterator[Attention]:
         lately = now - one.seen_at < _LATELY_SECONDS * 1_000_000
         if one.standing in ("silent", "gone") and (lately or one.orphans):
             says = f"worker {one.name} has not been heard of: {one.standing}"
+            if one.standing == "silent" and now - one.seen_at < SILENT_SECONDS * 1_000_000:
+                says = f"worker {one.name} was heard of lately, and did not answer just now: silent"
             severity = "error" if one.standing == "gone" else "warning"
             remedy = "Look at its process and its log."
             if one.facts.get("pool") == "solo":

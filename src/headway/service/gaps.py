@@ -103,7 +103,8 @@ def judge_gaps(tx: Tx, gaps: Sequence[Gap], now: int) -> list[Gap]:
         if known is None or known.reason == _WATCHED:
             # Another observer has judged it meanwhile.
             continue
-        deaf = {one.observer for one in around if one.reason not in _WHOLE} | {gap.observer}
+        # What workers did not say, another observer could not hear either: it has a gap of its own for it.
+        deaf = {one.observer for one in around if one.reason not in _WHOLE | {_UNSAID}} | {gap.observer}
         heard = gap.reason != _UNSAID and _heard_by_another(tx, gap, deaf, now)
         if heard is None:
             unsure.append(gap)

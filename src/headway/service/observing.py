@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from headway.model.commands import ListJobs
@@ -28,6 +28,26 @@ _TEXT_CHARS = 1024
 _LOOK_UP_SECONDS = 0.7
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a task is judged by beside what was said of it.
+
+    Attributes:
+        gone: workers that count as gone.
+        unsaid: there are workers that send no events: what was sent may have been done long ago.
+    """
+
+    gone: Sequence[str]
+    unsaid: bool = False
+
+
+def standing_of(reader: Reader, watch: Watch) -> Standing:
+    """As it is now."""
+    observed = reader.observed
+    unsaid = any(gap.reason == "events_off" for gap in observed.gaps_open())
+    return Standing(watch.gone(observed.workers()), unsaid)
+
+
 @verb
 def list_tasks(ctx: Context, query: ListTasks) -> Page[TaskView]:
     """A page of tasks, newest first: jobs of ours and tasks observed, each once.
@@ -40,8 +60,7 @@ def list_tasks(ctx: Context, query: ListTasks) -> Page[TaskView]:
     now = ctx.services.clock.now()
 
     def work(reader: Reader) -> list[TaskView]:
-        gone = watch_of(ctx, reader, now).gone(reader.observed.workers())
-        return newest_tasks(reader, query, gone, now, at)
+        return newest_tasks(reader, query, standing_of(reader, watch_of(ctx, reader, now)), now, at)
 
     items = ctx.services.store.read(work)
     page = items[: query.limit]
@@ -50,10 +69,10 @@ def list_tasks(ctx: Context, query: ListTasks) -> Page[TaskView]:
 
 
 def newest_tasks(
-    reader: Reader, query: ListTasks, gone: Sequence[str], now: int, at: tuple[int, str] | None = None
+    reader: Reader, query: ListTasks, standing: Standing, now: int, at: tuple[int, str] | None = None
 ) -> list[TaskView]:
-    """The tasks of a page and at least one more, where there is more; ``gone`` are workers that count as gone."""
-    items = [task_view(task, gone) for task in reader.observed.list_tasks(query, gone, at)]
+    """The tasks of a page and at least one more, where there is more."""
+    items = [task_view(task, standing) for task in reader.observed.list_tasks(query, standing.gone, at)]
     jobs = _jobs_query(query)
     if jobs is not None:
         items += [job_view(job, now) for job in reader.list_jobs(jobs).items]
@@ -101,7 +120,7 @@ def get_task(ctx: Context, task_id: str) -> TaskView:
         task = reader.observed.task(task_id)
         if task is None:
             return None
-        view = task_view(task, watch_of(ctx, reader, now).gone(reader.observed.workers()), whole=True)
+        view = task_view(task, standing_of(reader, watch_of(ctx, reader, now)), whole=True)
         return replace(view, children=tuple(reader.observed.children(task_id, MAX_CHILDREN)))
 
     return _known(ctx, task_id, work)
@@ -126,8 +145,8 @@ def related_tasks(ctx: Context, task_id: str) -> list[TaskView]:
         task = reader.observed.task(task_id)
         if task is None:
             return None
-        gone = watch_of(ctx, reader, now).gone(reader.observed.workers())
-        return [task_view(one, gone) for one in family_of(reader.observed, task)]
+        standing = standing_of(reader, watch_of(ctx, reader, now))
+        return [task_view(one, standing) for one in family_of(reader.observed, task)]
 
     return _known(ctx, task_id, work)
 
@@ -249,9 +268,10 @@ def list_gaps(ctx: Context, limit: int = 100) -> list[Gap]:
     return ctx.services.store.read(lambda reader: reader.observed.gaps(limit))
 
 
-def task_view(task: ObservedTask, gone: Sequence[str], *, whole: bool = False) -> TaskView:
+def task_view(task: ObservedTask, standing: Standing, *, whole: bool = False) -> TaskView:
     """An observed task as people see it."""
-    orphaned = task.state == CeleryState.STARTED and task.worker in gone
+    orphaned = task.state == CeleryState.STARTED and task.worker in standing.gone
+    unsaid = standing.unsaid and task.state == CeleryState.PENDING
     nameless = task.name is None and task.rank >= ENDED
     return TaskView(
         id=task.id,
@@ -279,7 +299,7 @@ def task_view(task: ObservedTask, gone: Sequence[str], *, whole: bool = False) -
         # What was stored by an earlier version may name itself.
         parent_id=task.parent_id if task.parent_id != task.id else None,
         seen_at=task.seen_at,
-        complete=task.gap is None and not nameless,
+        complete=task.gap is None and not nameless and not unsaid,
         orphaned=orphaned,
         gap=task.gap,
         unnamed=unnamed(mark.said for mark in task.trail) if nameless else "",

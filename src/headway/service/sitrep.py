@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Final
@@ -26,7 +26,7 @@ from headway.ports.cluster import LiveAnswer, Source
 from headway.ports.store import Reader
 from headway.service.attention import look_for, nobody_watches
 from headway.service.context import Context
-from headway.service.observing import newest_tasks, task_view, worker_views
+from headway.service.observing import newest_tasks, standing_of, task_view, worker_views
 from headway.service.verbs import verb
 from headway.service.watching import Watch, watch_of
 
@@ -41,6 +41,8 @@ _UPCOMING: Final = 10
 _GAPS: Final = 20
 _ORPHANS: Final = 20
 _STALE_SECONDS: Final = 120.0
+# Beyond, those that were sent are not told apart by their queue: a report has no time for it.
+_FEW: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Stored:
     now: int
     tasks: dict[str, int]
     unresolved: dict[str, int]
+    sent: dict[str, int] | None
     live_jobs: dict[JobState, int]
     ended_jobs: dict[JobState, int] | None
     views: list[WorkerView]
@@ -152,23 +155,26 @@ def _stored(ctx: Context) -> Stored:
     def work(reader: Reader) -> Stored:
         observed = reader.observed
         workers, watch = observed.workers(), watch_of(ctx, reader, now)
-        gone = watch.gone(workers)
+        standing = standing_of(reader, watch)
+        gone = standing.gone
         orphans = observed.count_orphans(gone)
         upcoming = [
             Upcoming(task.id, task.name, task.eta or 0, "observed") for task in observed.upcoming(now, gone, _UPCOMING)
         ] + [Upcoming(job.id, job.task, job.run_at or 0, "job") for job in reader.upcoming(_UPCOMING)]
+        tasks = observed.counts()
         return Stored(
             now=now,
-            tasks=observed.counts(),
+            tasks=tasks,
+            sent=observed.sent_by_queue() if tasks.get(CeleryState.PENDING, 0) <= _FEW else None,
             unresolved=observed.unresolved(),
             live_jobs=reader.counts(),
             ended_jobs=ctx.services.job_totals.figures(reader),
             views=worker_views(ctx, reader, workers, orphans, watch, now),
             queues=observed.queues(),
-            recent=newest_tasks(reader, ListTasks(limit=RECENT), gone, now)[:RECENT],
+            recent=newest_tasks(reader, ListTasks(limit=RECENT), standing, now)[:RECENT],
             gaps=observed.gaps(_GAPS),
             observers=observed.observers(),
-            orphans=[task_view(task, gone) for task in observed.orphans(gone, _ORPHANS)] if orphans else [],
+            orphans=[task_view(task, standing) for task in observed.orphans(gone, _ORPHANS)] if orphans else [],
             orphaned=(sum(count for count, _ in orphans.values()), sum(missing for _, missing in orphans.values())),
             upcoming=tuple(sorted(upcoming, key=lambda one: one.due_at)[:_UPCOMING]),
             watch=watch,
@@ -298,7 +304,7 @@ def _metrics(
     cancelled = seen(CeleryState.REVOKED) + ended.get(JobState.CANCELLED, 0)
     rate = round(completed / (completed + failed), 4) if completed + failed else None
     # Every task once: those that were seen to be sent are among the messages that wait.
-    total = sum(tasks.values()) + max(0, sum(known) - seen(CeleryState.PENDING))
+    total = sum(tasks.values()) + _unheard(queues, stored.sent, seen(CeleryState.PENDING))
     figures = _figures(sources, workers, health, missing=bool(missing), rate=rate)
     metrics = TaskMetrics(
         total_tasks=total + sum(live.values()) + sum(ended.values()),
@@ -312,6 +318,15 @@ def _metrics(
         unresolved_tasks=max(0, sum(missing.values()) - in_gap),
     )
     return metrics, figures
+
+
+def _unheard(queues: Sequence[ObservedQueue], sent: Mapping[str, int] | None, pending: int) -> int:
+    """Messages that wait and were not seen to be sent, queue by queue: one may have been emptied unseen."""
+    depths = {one.name: depth for one in queues if isinstance(depth := one.facts.get("depth"), int)}
+    if sent is None:
+        return max(0, sum(depths.values()) - pending)
+    beyond = sum(max(0, depth - sent.get(name, 0)) for name, depth in depths.items())
+    return max(0, beyond - sent.get("", 0))
 
 
 def _figures(

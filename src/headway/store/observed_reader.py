@@ -119,6 +119,14 @@ class SqlObservedReader:
         found = self._access.rows(self._statements.upcoming, parameters)
         return [to_task(row) for row in found]
 
+    def gaps_open(self) -> list[Gap]:
+        """See ``ObservedReader.gaps_open``."""
+        return [Gap(*row) for row in self._access.rows(self._statements.gaps_open, {})]
+
+    def sent_by_queue(self) -> dict[str, int]:
+        """See ``ObservedReader.sent_by_queue``."""
+        return {queue or "": int(count) for queue, count in self._access.rows(self._statements.sent_by_queue, {})}
+
     def unresolved(self) -> dict[str, int]:
         """See ``ObservedReader.unresolved``."""
         return {state: int(count) for state, count in self._access.rows(self._statements.missing_by_state, {})}

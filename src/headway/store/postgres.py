@@ -170,5 +170,6 @@ def translate(error: BaseException) -> BaseException:
     if state in _FULL:
         return StorageFull(f"the disk of the database is full ({original})")
     if isinstance(original, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)):
-        return StoreUnavailable(f"the database did not answer: {str(original).strip()}")
+        # One line: libpq writes a second one, with a tab, for people who read nothing else.
+        return StoreUnavailable(f"the database did not answer: {' '.join(str(original).split())}")
     return error

@@ -136,6 +136,7 @@ class Watching:
             on_gap=self.gaps.append,
             queue_of=self.queues.get,
             facts=dict,
+            workers=lambda: self.house.store.read(lambda reader: reader.observed.workers()),
             observer_id="watcher",
         )
 

@@ -163,6 +163,16 @@ def test_what_it_did_before_anybody_listened_is_no_silence(tallies: Tallies, upt
     assert answers(tallies, 3, 3, 3, begin=100, uptime=uptime) == [None] * 3
 
 
+def test_who_sent_no_events_when_somebody_last_watched_sends_none_until_it_is_heard(tallies: Tallies) -> None:
+    tallies.remembered(worker(ONE, NOW - 20 * SECOND, pid=1), NOW)
+    assert tallies.mute_since(NOW) == NOW
+    assert beats(tallies, 7, 7, begin=2) == [False] * 2
+    starts(tallies, 6)
+    assert beats(tallies, 8, begin=7) == [True]
+    tallies.remembered(worker(ONE, NOW, pid=1), NOW)
+    assert beats(tallies, 0, 0, begin=10, pid=2) == [None] * 2, "it was started anew"
+
+
 def test_in_a_container_every_process_has_the_same_number(tallies: Tallies) -> None:
     starts(tallies, 1)
     assert answers(tallies, 1, 1, begin=2, uptime=1) == [True] * 2

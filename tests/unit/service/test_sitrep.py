@@ -24,6 +24,7 @@ from headway.service import (
     Context,
     StoreObservationDoor,
     cancel_job,
+    get_task,
     list_tasks,
     list_workers,
     read_sitrep,
@@ -373,6 +374,28 @@ def test_the_total_never_falls_while_nothing_is_deleted(scene: Scene) -> None:
     scene.door.queues([ObservedQueue("celery", scene.clock.now(), {"depth": 0, "consumers": 1})])
     # A task that was sent is known, though no message is left of it.
     assert scene.report().metrics.total_tasks == 5
+
+
+def test_a_queue_that_was_emptied_unseen_hides_no_message_of_another(scene: Scene) -> None:
+    scene.hears(
+        said("stale", Said.SENT, NOW, name="n", queue="celery"),
+        said("also", Said.SENT, NOW, name="n", queue="celery"),
+        said("waits", Said.SENT, NOW, name="n", queue="lonely"),
+    )
+    depths = {"celery": 0, "lonely": 2}
+    scene.door.queues([ObservedQueue(name, NOW, {"depth": depth}) for name, depth in depths.items()])
+    metrics = scene.report().metrics
+    assert (metrics.total_tasks, metrics.pending_tasks) == (4, 2)
+
+
+def test_what_was_sent_may_have_ended_while_a_worker_sends_no_events(scene: Scene) -> None:
+    scene.hears(said("sent", Said.SENT, NOW, name="n", queue="celery"), *success("runs")[:3])
+    gap = scene.door.open_gap("events_off", NOW)
+    assert {one.id: one.complete for one in list_tasks(scene.ctx, ListTasks()).items} == {"sent": False, "runs": True}
+    assert not get_task(scene.ctx, "sent").complete
+    assert {one.id: one.complete for one in scene.report().recent} == {"sent": False, "runs": True}
+    scene.door.close_gap(gap, NOW - 1)
+    assert get_task(scene.ctx, "sent").complete
 
 
 def test_where_workers_are_not_asked_what_they_hold_is_not_known(scene: Scene) -> None:
