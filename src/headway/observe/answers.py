@@ -8,7 +8,10 @@ from typing import Any, Final
 
 from headway.model.redact import storable
 from headway.observe.facts import SETTINGS, TaskRule
+from headway.observe.tallies import Answer
 
+MAX_REGISTERED: Final = 2_000
+"""Names of tasks of one worker, and workers, of which note is kept."""
 _ATTRIBUTE: Final = re.compile(r"(\w+)=(\S+)")
 
 
@@ -61,3 +64,44 @@ def seconds(value: object) -> float | None:
     except ValueError:
         return None
     return number if 0 < number < float("inf") else None
+
+
+def stats_of(answer: object) -> dict[str, Any]:
+    """Of ``stats``: pool, concurrency, prefetch, process, and the tasks it has begun by their names."""
+    if not isinstance(answer, dict):
+        return {}
+    facts: dict[str, Any] = {}
+    pool = answer.get("pool")
+    if isinstance(pool, dict):
+        implementation = str(pool.get("implementation") or "")[:100]
+        facts["pool"] = implementation.rpartition(":")[0].rpartition(".")[2] or implementation
+        facts["concurrency"] = pool.get("max-concurrency") if isinstance(pool.get("max-concurrency"), int) else None
+        processes = pool.get("processes")
+        facts["processes"] = len(processes) if isinstance(processes, list) else None
+    for key, name in (("prefetch_count", "prefetch"), ("pid", "pid"), ("uptime", "uptime_seconds")):
+        value = answer.get(key)
+        if isinstance(value, int):
+            facts[name] = value
+    total = answer.get("total")
+    if isinstance(total, dict):
+        facts["total"] = {str(k)[:255]: v for k, v in list(total.items())[:500] if isinstance(v, int)}
+    return facts
+
+
+def answer_of(answer: object, every: float) -> Answer | None:
+    """Of ``stats``: what is compared with what was heard; None where it does not say it."""
+    if not isinstance(answer, dict):
+        return None
+    pid, total, uptime = answer.get("pid"), answer.get("total"), answer.get("uptime")
+    if not isinstance(pid, int) or not isinstance(total, dict):
+        # It says why it cannot answer.
+        return None
+    counts = sum(count for count in total.values() if isinstance(count, int))
+    return Answer(pid, counts, uptime if isinstance(uptime, int) else None, every)
+
+
+def task_names(answer: object) -> list[str]:
+    """Of ``registered``: names of tasks."""
+    if not isinstance(answer, list):
+        return []
+    return sorted({str(one).partition(" ")[0][:255] for one in answer})[:MAX_REGISTERED]

@@ -13,11 +13,11 @@ import structlog
 from headway.model.errors import BrokerAway, HeadwayError
 from headway.model.evidence import Evidence, Said
 from headway.model.observed import ObservedQueue, ObservedWorker
+from headway.observe.answers import MAX_REGISTERED, answer_of, queue_keys, stats_of, task_names
 from headway.observe.asking import Inspector, at_once
 from headway.observe.brokers import broker_view
 from headway.observe.buffer import Asked
 from headway.observe.parse import Malformed, Parser
-from headway.observe.tallies import Answer
 from headway.observe.target import Target
 from headway.ports.clock import Clock
 from headway.ports.cluster import QueueDepth
@@ -32,7 +32,6 @@ _TELL_EVERY: Final = 5.0
 _COMMANDS_PER_SECOND: Final = 8.0
 _ANSWER_SECONDS: Final = 1.5
 _GROWTH_SECONDS: Final = 60.0
-_MAX_REGISTERED: Final = 2_000
 _DISCOVERED_SECONDS: Final = 600.0
 _MAX_DISCOVERED: Final = 500
 # How long one that answered and has no heartbeat is asked more often for, after its last answer.
@@ -190,16 +189,18 @@ class Prober:
         answered_at = self._clock.now()
         # Of the last answer, not of the last question.
         self.workers_at = answered_at if stats else self.workers_at
-        queues = self._ask("active_queues") if stats else {}
+        # At once: every event that is heard from now on may be of a task that these numbers do not count.
         self._tell_tallies(stats, asked_at, answered_at)
         self._ask_heartless_sooner(now)
+        queues = self._ask("active_queues") if stats else {}
         found = []
         for node, answer in stats.items():
-            facts = _stats(answer) | {"asked_at": asked_at}
+            facts = stats_of(answer) | {"asked_at": asked_at}
             if node in self._heartless:
                 facts["freq"] = HELD_EVERY
-            named = _queue_names(queues.get(node))
-            if named is not None:
+            keys = queue_keys(queues.get(node))
+            if keys is not None:
+                named = sorted(keys)
                 facts["queues"] = named
                 self._queues.update(named)
                 self._takes_from(node, facts.get("pid"), named)
@@ -212,12 +213,12 @@ class Prober:
         for node in stats:
             if node in beating:
                 self._heartless.pop(node, None)
-            elif len(self._heartless) < _MAX_REGISTERED:
+            elif len(self._heartless) < MAX_REGISTERED:
                 self._heartless[node] = self._clock.monotonic()
         tallied = {
             node[:255]: tally
             for node, answer in stats.items()
-            if (tally := _answer(answer, HELD_EVERY if node in self._heartless else STATS_EVERY)) is not None
+            if (tally := answer_of(answer, HELD_EVERY if node in self._heartless else STATS_EVERY)) is not None
         }
         if tallied:
             self._answered(Asked(asked_at, answered_at, tallied))
@@ -234,13 +235,13 @@ class Prober:
 
     def _takes_from(self, node: str, pid: object, named: list[str]) -> None:
         self._only_queue.pop(node, None)
-        if len(named) == 1 and len(self._only_queue) < _MAX_REGISTERED:
+        if len(named) == 1 and len(self._only_queue) < MAX_REGISTERED:
             self._only_queue[node] = (pid, named[0])
 
     def _ask_registered(self) -> None:
         now = self._clock.now()
         found = [
-            ObservedWorker(node[:255], now, now, None, None, {"registered": _names(answer)})
+            ObservedWorker(node[:255], now, now, None, None, {"registered": task_names(answer)})
             for node, answer in self._ask("registered").items()
         ]
         if found:
@@ -364,47 +365,3 @@ def _growth(depths: deque[tuple[int, int]], now: int) -> float | None:
         return None
     (first_at, first), (last_at, last) = recent[0], recent[-1]
     return round((last - first) * 60_000_000 / max(last_at - first_at, 1), 2)
-
-
-def _stats(answer: object) -> dict[str, Any]:
-    if not isinstance(answer, dict):
-        return {}
-    facts: dict[str, Any] = {}
-    pool = answer.get("pool")
-    if isinstance(pool, dict):
-        implementation = str(pool.get("implementation") or "")[:100]
-        facts["pool"] = implementation.rpartition(":")[0].rpartition(".")[2] or implementation
-        facts["concurrency"] = pool.get("max-concurrency") if isinstance(pool.get("max-concurrency"), int) else None
-        processes = pool.get("processes")
-        facts["processes"] = len(processes) if isinstance(processes, list) else None
-    for key, name in (("prefetch_count", "prefetch"), ("pid", "pid"), ("uptime", "uptime_seconds")):
-        value = answer.get(key)
-        if isinstance(value, int):
-            facts[name] = value
-    total = answer.get("total")
-    if isinstance(total, dict):
-        facts["total"] = {str(k)[:255]: v for k, v in list(total.items())[:500] if isinstance(v, int)}
-    return facts
-
-
-def _answer(answer: object, every: float) -> Answer | None:
-    if not isinstance(answer, dict):
-        return None
-    pid, total, uptime = answer.get("pid"), answer.get("total"), answer.get("uptime")
-    if not isinstance(pid, int) or not isinstance(total, dict):
-        # It says why it cannot answer.
-        return None
-    counts = sum(count for count in total.values() if isinstance(count, int))
-    return Answer(pid, counts, uptime if isinstance(uptime, int) else None, every)
-
-
-def _queue_names(answer: object) -> list[str] | None:
-    if not isinstance(answer, list):
-        return None
-    return sorted({str(one["name"])[:255] for one in answer if isinstance(one, dict) and one.get("name")})
-
-
-def _names(answer: object) -> list[str]:
-    if not isinstance(answer, list):
-        return []
-    return sorted({str(one).partition(" ")[0][:255] for one in answer})[:_MAX_REGISTERED]
