@@ -15,13 +15,12 @@ from tests.faults.test_observed_truth import observing
 from tests.servers.valkey import ValkeyServer
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+# A minute and more each: what is counted, and when, has tests of its own (`tests/unit/observe/test_tallies.py`).
+pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(300)]
 OPTIONS = ("--without-heartbeat", "--without-gossip", "--without-mingle")
 
 
-def test_what_runs_while_events_are_off_too_is_in_a_gap(
-    own_valkey: ValkeyServer, tmp_path: Path, fault_rounds: int
-) -> None:
+def test_what_runs_while_events_are_off_too_is_in_a_gap(own_valkey: ValkeyServer, tmp_path: Path) -> None:
     """Such a worker says nothing at all unless it is asked: it stays online, and what it begins is in a gap."""
     cluster = Cluster(own_valkey.url, tmp_path / "cluster", own_valkey.url.replace("/0", "/1"))
     cluster.folder.mkdir()
@@ -35,7 +34,7 @@ def test_what_runs_while_events_are_off_too_is_in_a_gap(
             assert (gap["reason"], gap["ended_at"]) == ("events_off", None)
             assert gap["began_at"] < client.task(slow)["seen_at"]
             standings = set()
-            for _ in range(60 if fault_rounds >= 50 else 30):
+            for _ in range(60):
                 standings |= {one["standing"] for one in client.workers() if one["name"] == worker.hostname}
                 assert not codes(client) & {"worker_silent", "no_worker", "orphans"}
                 time.sleep(0.5)
@@ -43,15 +42,12 @@ def test_what_runs_while_events_are_off_too_is_in_a_gap(
             assert client.sitrep()["task_metrics"]["orphaned_tasks"] == 0
             worker.kill()
             wait_until(lambda: client.sitrep()["health_status"] != "ok", what="that it is missed", seconds=5)
-            if fault_rounds >= 50:
-                wait_until(
-                    lambda: client.gaps()[0]["ended_at"] is not None, what="the gap's end", seconds=120, every=0.5
-                )
+            wait_until(lambda: client.gaps()[0]["ended_at"] is not None, what="the gap's end", seconds=120, every=0.5)
         server.stop()
     app.close()
 
 
-def test_their_events_are_enough(own_valkey: ValkeyServer, tmp_path: Path, fault_rounds: int) -> None:
+def test_their_events_are_enough(own_valkey: ValkeyServer, tmp_path: Path) -> None:
     """Beside one that has a heartbeat, through a proper stop and a new start: nothing of it is a gap.
 
     Not in threads: there Celery itself loses some events, which is noticed and declared.
@@ -64,8 +60,7 @@ def test_their_events_are_enough(own_valkey: ValkeyServer, tmp_path: Path, fault
         server.ready()
         quiet = Worker(cluster, "two", concurrency=1, options=OPTIONS, queues=("two",))
         with quiet, server.client() as client:
-            rounds = 2 if fault_rounds >= 50 else 1
-            for _ in range(rounds):
+            for _ in range(2):
                 for _ in range(5):
                     app.tasks["cluster.add"].apply_async((1, 2), queue="two")
                 wait_until(
@@ -81,6 +76,6 @@ def test_their_events_are_enough(own_valkey: ValkeyServer, tmp_path: Path, fault
                 quiet.stop()
                 quiet.start()
             assert client.gaps() == []
-            assert client.sitrep()["task_metrics"]["completed_tasks"] == 5 * rounds
+            assert client.sitrep()["task_metrics"]["completed_tasks"] == 10
         server.stop()
     app.close()

@@ -116,6 +116,7 @@ def test_valkey_answers_stops_starts_and_forgets(own_valkey: ValkeyServer) -> No
         _ = own_valkey.pid
 
 
+@pytest.mark.long
 def test_rabbitmq_keeps_durable_messages_over_stop_and_kill(own_rabbitmq: RabbitServer) -> None:
     with kombu.Connection(own_rabbitmq.url) as connection, connection.SimpleQueue("kept") as queue:
         queue.put("kept")
@@ -131,6 +132,7 @@ def test_rabbitmq_keeps_durable_messages_over_stop_and_kill(own_rabbitmq: Rabbit
     assert _message(own_rabbitmq.url) == "kept"
 
 
+@pytest.mark.long
 def test_paused_rabbitmq_answers_again_after_resume(own_rabbitmq: RabbitServer) -> None:
     own_rabbitmq.pause()
     assert not own_rabbitmq.answers()
