@@ -47,6 +47,7 @@ def test_a_script_stores_without_a_server_and_a_server_runs_it(desk: Desk) -> No
     assert list(desk.home.iterdir()) == [], "nothing is written outside the data directory"
 
 
+@pytest.mark.long
 def test_what_was_submitted_by_hand_waits_as_well(desk: Desk) -> None:
     desk.write("script.py", SCRIPT)
     submitted = desk.run("submit", "script.double", "--arg", "4")
