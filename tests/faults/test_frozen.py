@@ -30,6 +30,7 @@ def _signal_all(server: Server, number: signal.Signals) -> None:
             process.send_signal(number)
 
 
+@pytest.mark.long
 def test_on_sqlite_the_attempts_finish_under_their_first_fence(serve: Callable[..., Server], tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     server = serve(options=("--workers", "3"))

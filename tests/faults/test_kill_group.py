@@ -35,6 +35,7 @@ def test_on_sqlite(
 
 
 @pytest.mark.postgres
+@pytest.mark.long
 def test_on_postgres(
     serve: Callable[..., Server],
     postgres_url: str,

@@ -61,6 +61,7 @@ def test_the_result_does_not_depend_on_the_workers(server: PbpkServer, expected:
 
 
 @pytest.mark.faults
+@pytest.mark.long
 def test_killed_workers_are_replaced_within_the_attempt(server: PbpkServer, expected: dict[str, Any]) -> None:
     job_id = _started(server)
     for worker in server.workers:  # those that are warm in other slots, too: they cannot be told apart from here

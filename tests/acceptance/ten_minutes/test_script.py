@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from headway.client import Client
 from headway.model.states import JobState
 from tests.acceptance.ten_minutes.conftest import Desk
