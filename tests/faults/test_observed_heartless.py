@@ -72,6 +72,7 @@ def test_their_events_are_enough(own_valkey: ValkeyServer, tmp_path: Path) -> No
                     seconds=60,
                     every=0.5,
                 )
+                # Longer than the time between two questions: answers are compared with what was heard.
                 time.sleep(12)
                 quiet.stop()
                 quiet.start()

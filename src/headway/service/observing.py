@@ -41,11 +41,10 @@ class Standing:
     unsaid: bool = False
 
 
-def standing_of(reader: Reader, watch: Watch) -> Standing:
+def standing_of(reader: Reader, watch: Watch, workers: Sequence[ObservedWorker]) -> Standing:
     """As it is now."""
-    observed = reader.observed
-    unsaid = any(gap.reason == "events_off" for gap in observed.gaps_open())
-    return Standing(watch.gone(observed.workers()), unsaid)
+    unsaid = any(gap.reason == "events_off" for gap in reader.observed.gaps_open())
+    return Standing(watch.gone(workers), unsaid)
 
 
 @verb
@@ -60,7 +59,9 @@ def list_tasks(ctx: Context, query: ListTasks) -> Page[TaskView]:
     now = ctx.services.clock.now()
 
     def work(reader: Reader) -> list[TaskView]:
-        return newest_tasks(reader, query, standing_of(reader, watch_of(ctx, reader, now)), now, at)
+        return newest_tasks(
+            reader, query, standing_of(reader, watch_of(ctx, reader, now), reader.observed.workers()), now, at
+        )
 
     items = ctx.services.store.read(work)
     page = items[: query.limit]
@@ -120,7 +121,7 @@ def get_task(ctx: Context, task_id: str) -> TaskView:
         task = reader.observed.task(task_id)
         if task is None:
             return None
-        view = task_view(task, standing_of(reader, watch_of(ctx, reader, now)), whole=True)
+        view = task_view(task, standing_of(reader, watch_of(ctx, reader, now), reader.observed.workers()), whole=True)
         return replace(view, children=tuple(reader.observed.children(task_id, MAX_CHILDREN)))
 
     return _known(ctx, task_id, work)
@@ -145,7 +146,7 @@ def related_tasks(ctx: Context, task_id: str) -> list[TaskView]:
         task = reader.observed.task(task_id)
         if task is None:
             return None
-        standing = standing_of(reader, watch_of(ctx, reader, now))
+        standing = standing_of(reader, watch_of(ctx, reader, now), reader.observed.workers())
         return [task_view(one, standing) for one in family_of(reader.observed, task)]
 
     return _known(ctx, task_id, work)

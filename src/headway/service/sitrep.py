@@ -155,7 +155,7 @@ def _stored(ctx: Context) -> Stored:
     def work(reader: Reader) -> Stored:
         observed = reader.observed
         workers, watch = observed.workers(), watch_of(ctx, reader, now)
-        standing = standing_of(reader, watch)
+        standing = standing_of(reader, watch, workers)
         gone = standing.gone
         orphans = observed.count_orphans(gone)
         upcoming = [
