@@ -119,8 +119,14 @@ class Trial:
             self.reaches(ids[name], state)
         for name in ("flaky", "child", "root"):
             self.reaches(ids[name], "succeeded")
+
+        def all_heard() -> bool:
+            # A worker reads its children's pipes in any order: a retry may be told after the success that followed it.
+            said = self.said(ids["flaky"])
+            return "succeeded" in said and said.count("retried") == 2
+
         # Its result may be found before its events are stored.
-        wait_until(lambda: self.said(ids["flaky"])[-1] == "succeeded", what="all events", seconds=30, every=0.1)
+        wait_until(all_heard, what="all events", seconds=30, every=0.1)
         wait_until(
             lambda: self.ask("/sitrep")["health_status"] == "ok", what="the situation to be ok", seconds=30, every=0.2
         )
@@ -290,7 +296,7 @@ def test_a_task_shows_its_trail_with_the_retries(open_trial: OpenPage, trial: Tr
     said = page.locator(".trail b").all_inner_texts()
     assert said.count("started") == 3
     assert said.count("to be tried again") == 2
-    assert said[-1] == "succeeded"
+    assert said.count("succeeded") == 1
     expect(page.locator(".trail")).to_contain_text("try 3")
     expect(page.locator(".trail")).to_contain_text("one@cluster")
     expect(page.locator("pre.json").first).to_have_text("(2,)")
