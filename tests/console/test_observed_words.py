@@ -14,7 +14,7 @@ from headway.model.evidence import CeleryState, Mark, Said
 from headway.model.observed import Gap, ObservedQueue, TaskView, WorkerView
 from headway.model.situation import Attention, Figure, Health, Situation, SourceView, TaskMetrics
 from headway.model.states import JobState
-from headway.service.sitrep import away
+from headway.service.reports import away
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000
@@ -76,6 +76,19 @@ def test_the_total_says_what_is_in_no_other_figure() -> None:
 )
 def test_a_rate_never_looks_better_than_it_is(rate: float, shown: str) -> None:
     assert tiles(situation(rate=rate))[-1].value == shown
+
+
+def test_what_was_known_before_the_database_went_away_is_shown_as_that() -> None:
+    last = situation()
+    shown = away(StoreUnavailable("gone"), NOW + 60 * SECOND, last)
+    assert "What is below is what was known before." in verdict(shown).why
+    completed, rate = tiles(shown)[2], tiles(shown)[-1]
+    assert (completed.value, completed.seen_at, completed.complete) == ("3", NOW, False)
+    assert (rate.value, rate.note) == ("\u2013", "100 % when last known: the database does not answer")
+    assert total(shown) == "4 tasks in all."
+    # However often it is asked meanwhile.
+    again = away(StoreUnavailable("gone"), NOW + 90 * SECOND, shown)
+    assert tiles(again)[-1].note == rate.note
 
 
 def test_what_nobody_knows_is_no_zero() -> None:

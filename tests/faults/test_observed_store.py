@@ -59,11 +59,16 @@ def _away(
         url = server.ready()
         records = send(cluster, "add", 1, 2, times=20)
         wait_until(lambda: metrics(url) == len(records), what="those before it", every=0.2)
+        assert client.sitrep()["task_metrics"]["completed_tasks"] == len(records)
         with watcher.away("our database", store=True):
             leave()
             gone = time.monotonic()
             report = becomes(client, "unknown", seconds=10)
             assert {one["code"] for one in report["attention"]} == {"database_away"}
+            # What was last known is shown as that, and not as a zero.
+            assert report["task_metrics"]["completed_tasks"] == len(records)
+            assert not report["figures"]["completed_tasks"]["complete"]
+            assert report["figures"]["completed_tasks"]["age_seconds"] > 0
             refused = httpx.get(f"{url}/api/v1/tasks", trust_env=False, timeout=40)
             assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
             records += send(cluster, "add", 1, 2, times=100)

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -137,6 +138,16 @@ class RabbitServer(ServerProcess):
             return False
         transport.close_connection(connection)
         return True
+
+    def control(self, *arguments: str) -> None:
+        """`rabbitmqctl` with these arguments, of this node."""
+        subprocess.run(
+            [str(self.binary.parent / "rabbitmqctl"), *arguments],
+            env={**os.environ, **self.environment()},
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
 
     def start(self) -> None:
         """Start the port mapper and then the node."""

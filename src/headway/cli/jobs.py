@@ -10,7 +10,7 @@ import typer
 from headway.cli import screen
 from headway.cli.options import ApiKey, Args, DataDir, JobId, Json, Kwargs, Url
 from headway.cli.reaching import jobs_api
-from headway.cli.values import UsageError, moment_of, named_values_of, pair_of, values_of
+from headway.cli.values import UsageError, moment_of, named_values_of, pair_of, past_of, values_of
 from headway.model.commands import ListJobs, SubmitJob
 from headway.model.states import JobState, states_named
 
@@ -82,8 +82,10 @@ def list_jobs(
     text: Annotated[
         str | None, typer.Option("--text", help="In task, labels, arguments or error; or how an id begins.")
     ] = None,
-    since: Annotated[str | None, typer.Option("--since", help="Submitted at or after (RFC 3339).")] = None,
-    until: Annotated[str | None, typer.Option("--until", help="Submitted before (RFC 3339).")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Submitted at or after (RFC 3339, or 10m for ten minutes ago).")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Submitted before (RFC 3339, or 10m).")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="Jobs on a page.")] = 50,
     cursor: Annotated[str | None, typer.Option("--cursor", help="Next page: the cursor of the page before.")] = None,
     as_json: Json = False,
@@ -100,8 +102,8 @@ def list_jobs(
         worker=worker,
         label=pair_of(label, "--label") if label else None,
         text=text,
-        since=moment_of(since, now, "--since") if since else None,
-        until=moment_of(until, now, "--until") if until else None,
+        since=past_of(since, now, "--since") if since else None,
+        until=past_of(until, now, "--until") if until else None,
         limit=limit,
         cursor=cursor,
     )
@@ -114,7 +116,7 @@ def list_jobs(
         return
     screen.show_jobs(page.items)
     if page.next_cursor:
-        screen.note(f"More: headway jobs list --cursor {page.next_cursor}")
+        screen.note(f"More: the same again with --cursor {page.next_cursor}")
 
 
 def _states(names: list[str]) -> tuple[JobState, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,7 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,
-    help="Runs, schedules and watches long-running Python work.",
 )
 app.command()(up)
 app.command()(demo)
@@ -50,6 +49,21 @@ def version() -> None:
     from importlib.metadata import version as installed
 
     screen.say(f"headway {installed('headway')}")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Runs, schedules and watches long-running Python work."""
 
 
 def main() -> None:

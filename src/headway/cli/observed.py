@@ -11,7 +11,7 @@ import typer
 from headway.cli import screen
 from headway.cli.options import ApiKey, DataDir, Json, Url
 from headway.cli.reaching import jobs_api
-from headway.cli.values import UsageError, moment_of
+from headway.cli.values import UsageError, past_of
 from headway.model.errors import InvalidRequest
 from headway.model.evidence import unnamed
 from headway.model.observed import TASK_STATES, ListTasks, task_states
@@ -58,8 +58,10 @@ def tasks(
         str | None, typer.Option("--text", help="In name, arguments, result or error; or how an id begins.")
     ] = None,
     orphaned: Annotated[bool, typer.Option("--orphaned", help="Only tasks begun by workers that are gone.")] = False,
-    since: Annotated[str | None, typer.Option("--since", help="First seen at or after (RFC 3339).")] = None,
-    until: Annotated[str | None, typer.Option("--until", help="First seen before (RFC 3339).")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="First seen at or after (RFC 3339, or 10m for ten minutes ago).")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", help="First seen before (RFC 3339, or 10m).")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Tasks on a page.")] = 50,
     cursor: Annotated[str | None, typer.Option("--cursor", help="Next page: the cursor of the page before.")] = None,
     as_json: Json = False,
@@ -79,8 +81,8 @@ def tasks(
         root=root,
         text=text,
         orphaned=orphaned,
-        since=moment_of(since, now, "--since") if since else None,
-        until=moment_of(until, now, "--until") if until else None,
+        since=past_of(since, now, "--since") if since else None,
+        until=past_of(until, now, "--until") if until else None,
         limit=limit,
         cursor=cursor,
     )
@@ -99,7 +101,7 @@ def tasks(
         return
     _show_tasks(page["items"])
     if page["next_cursor"]:
-        screen.note(f"More: headway tasks --cursor {page['next_cursor']}")
+        screen.note(f"More: the same again with --cursor {page['next_cursor']}")
 
 
 def _states(names: list[str]) -> tuple[tuple[JobState, ...], tuple[CeleryState, ...]]:

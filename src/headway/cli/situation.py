@@ -74,7 +74,9 @@ def _figures(report: dict[str, Any]) -> list[Piece]:
     line: list[Piece] = [("  ", "")]
     for name, words, colour in _FIGURES:
         value = metrics[name]
-        line += [(f"{value:,}", f"bold {colour}" if value else "bright_black"), (f" {words}    ", "")]
+        # Nothing counted and nobody heard: that is no zero.
+        known = value or report["figures"][name]["age_seconds"] is not None
+        line += [(f"{value:,}" if known else "-", f"bold {colour}" if value else "bright_black"), (f" {words}    ", "")]
     rate = metrics["success_rate"]
     line.append(("success " + (f"{rate:.1%}" if rate is not None else "-"), "bold"))
     return line
@@ -87,7 +89,8 @@ def _total(report: dict[str, Any]) -> list[Piece]:
         for name, words in (("orphaned_tasks", "orphaned"), ("unresolved_tasks", "unknown"))
         if metrics[name]
     ]
-    line: list[Piece] = [(f"  {metrics['total_tasks']:,} in all", "")]
+    known = metrics["total_tasks"] or report["figures"]["total_tasks"]["age_seconds"] is not None
+    line: list[Piece] = [(f"  {metrics['total_tasks']:,} in all" if known else "  nobody knows how many in all", "")]
     # In no other figure.
     return [*line, (f", of these {', '.join(lost)}", "yellow")] if lost else line
 

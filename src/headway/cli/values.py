@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _STEP: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-_LATER: Final = re.compile(rf"\+(?:{_STEP.pattern})+")
+_SPAN: Final = re.compile(rf"(?:{_STEP.pattern})+")
 
 
 class UsageError(HeadwayError):
@@ -71,15 +71,32 @@ def moment_of(text: str, now: int, option: str = "--at") -> int:
     Raises:
         UsageError: neither; a time without a zone is refused, it would mean another moment on another machine.
     """
-    if _LATER.fullmatch(text):
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in _STEP.findall(text))
-        if seconds > 100 * 365 * 86_400:
-            raise UsageError(f"{option}: {text} is more than a century away.", hint="Choose a moment nearer by.")
-        return now + round(seconds * 1_000_000)
+    if text.startswith("+") and _SPAN.fullmatch(text[1:]):
+        return now + _span_of(text[1:], option)
+    return _written(text, option, f"a time from now ({option} +10m)")
+
+
+def past_of(text: str, now: int, option: str) -> int:
+    """A moment as UTC microseconds: RFC 3339 with a zone, or how long ago (``10m``; s, m, h, d, w, also ``1h30m``).
+
+    Args and errors are those of ``moment_of``.
+    """
+    if _SPAN.fullmatch(text):
+        return now - _span_of(text, option)
+    return _written(text, option, f"how long ago ({option} 10m)")
+
+
+def _span_of(text: str, option: str) -> int:
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _STEP.findall(text))
+    if seconds > 100 * 365 * 86_400:
+        raise UsageError(f"{option}: {text} is more than a century away.", hint="Choose a moment nearer by.")
+    return round(seconds * 1_000_000)
+
+
+def _written(text: str, option: str, otherwise: str) -> int:
     try:
         return from_rfc3339(text)
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"{option}: {error}.",
-            hint=f"Write the zone ({option} 2030-01-31T12:00:00Z, or …+02:00), or a time from now ({option} +10m).",
+            f"{option}: {error}.", hint=f"Write the zone ({option} 2030-01-31T12:00:00Z, or …+02:00), or {otherwise}."
         ) from None

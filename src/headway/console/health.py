@@ -92,6 +92,8 @@ def _why_unknown(situation: Situation) -> str:
     sources = _named(situation)
     jobs, broker, events = sources.get("jobs"), sources.get("broker"), sources.get("events")
     if jobs is not None and jobs.ok is False:
+        if jobs.seen_at is not None:
+            return "Headway's own database does not answer. What is below is what was known before."
         return "Nothing is known while Headway's own database does not answer."
     if broker is None:
         return sentence(events.says if events is not None else "nobody watches the cluster now")
@@ -151,6 +153,8 @@ def _success_rate(situation: Situation) -> Tile:
     metrics = situation.metrics
     if figure.last_known is not None:
         why = "the cluster cannot be asked" if situation.health is Health.UNKNOWN else "no worker is online"
+        if any(one.name == "jobs" and one.ok is False for one in situation.sources):
+            why = "the database does not answer"
         return Tile("Success rate", DASH, None, figure.complete, f"{_rate(figure.last_known)} when last known: {why}")
     nothing = metrics.completed_tasks + metrics.failed_tasks == 0 and figure.seen_at is not None
     return Tile("Success rate", DASH, None, complete=True, note="nothing has ended yet" if nothing else "not known")

@@ -11,6 +11,7 @@ from typing import Final
 
 from headway.model.errors import BrokerAway
 from headway.model.findings import Finding, Level
+from headway.model.permissions import permission_remedy
 from headway.observe.blindness import BLIND_CHECKS
 from headway.observe.facts import ClusterFacts, HeldTask, WorkerFacts
 from headway.observe.redelivery import eviction, visibility
@@ -37,7 +38,8 @@ def broker(facts: ClusterFacts) -> Iterator[Finding]:
             "broker",
             Level.ERROR,
             f"{facts.broker}: {facts.broker_error} [{BrokerAway.code}]",
-            "Start the broker, or correct its URL (--broker, or broker_url of the application); "
+            permission_remedy(facts.broker_error)
+            or "Start the broker, or correct its URL (--broker, or broker_url of the application); "
             "look for a firewall or a missing password.",
         )
     else:
@@ -233,7 +235,8 @@ def clocks(facts: ClusterFacts) -> Iterator[Finding]:
             "clocks",
             Level.WARNING,
             f"The clock of {silent} is unknown: {why}",
-            "Heartbeats are events: look at event_exchange and at what the broker's user may read.",
+            permission_remedy(why)
+            or "Heartbeats are events: look at event_exchange and at what the broker's user may read.",
         )
     elif facts.workers and not apart:
         yield Finding("clocks", Level.OK, f"No worker's clock is {_SKEW_WARNS:g} s from ours")

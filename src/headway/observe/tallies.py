@@ -27,7 +27,8 @@ class Tally:
         beat_at: when its heart was last heard; None is never, so that only its answers tell of it.
         asked_every: seconds between those answers; 0 where it was not asked.
         began_at: when its process began, by its answers; None where that is not known.
-        processed: tasks it has begun, by its last heartbeat or answer; None before there is one to compare with.
+        said: tasks it has begun, as it last said.
+        processed: the same; None before there is one to compare with.
         started: of how many it was heard since then.
         surplus: how many of those began after it was asked, so that the next answer has them.
         debt: how many it has begun and was not heard to say so.
@@ -45,6 +46,7 @@ class Tally:
     beat_at: int | None = None
     asked_every: float = 0.0
     began_at: int | None = None
+    said: int = 0
     processed: int | None = None
     started: int = 0
     surplus: int = 0
@@ -54,6 +56,14 @@ class Tally:
     heard_at: int | None = None
     mixed: bool = False
     mute_since: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """Of a worker, which also says it when it has lost its broker and connects anew; ``tally`` is of before, if known."""
+
+    at: int
+    tally: Tally | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +87,7 @@ class Tallies:
 
     def __init__(self) -> None:
         self._workers: dict[str, Tally] = {}
-        self._goodbyes: dict[str, int] = {}
+        self._goodbyes: dict[str, Goodbye] = {}
         self._connected_at = 0
         self._whole_since = 0
         self._deaf = True
@@ -121,10 +131,10 @@ class Tallies:
         """A heartbeat; whether the worker sends events of its tasks, None while nobody knows."""
         at, facts = worker.seen_at, worker.facts
         if worker.offline_at is not None:
-            self._ends(worker.hostname)
+            ended = self._ends(worker.hostname)
             if len(self._goodbyes) >= _MAX_WORKERS:
                 self._goodbyes.clear()
-            self._goodbyes[worker.hostname] = at
+            self._goodbyes[worker.hostname] = Goodbye(at, ended)
             return None
         tally = self._of(worker.hostname, at)
         pid, processed = facts.get("pid"), facts.get("processed")
@@ -133,17 +143,31 @@ class Tallies:
             if tally.pid is not None:
                 tally = self._workers[worker.hostname] = Tally(at, at, freq=tally.freq)
             tally.pid = pid
+            self._comes_back(worker.hostname, tally, processed)
         tally.beat_at = at
         if isinstance(processed, int):
             self._compare(tally, processed, at)
         return _sends(tally)
+
+    def _comes_back(self, node: str, tally: Tally, processed: object) -> None:
+        """The same process as before its goodbye sends events, or none, as it did before."""
+        goodbye = self._goodbyes.get(node)
+        before = goodbye.tally if goodbye is not None else None
+        # In containers every process has the same number: then only one that has gone on counting is the same.
+        if before is None or before.pid != tally.pid or not isinstance(processed, int):
+            return
+        if processed >= before.said > 0:
+            tally.heard_at, tally.mixed = before.heard_at, before.mixed
+            if before.mute_since is not None and goodbye is not None:
+                tally.mute_since = goodbye.at
 
     def answered(self, node: str, asked_at: int, at: int, answer: Answer) -> bool | None:
         """What a worker said of itself at ``at``, asked at ``asked_at``; counts only where its heart is not heard.
 
         Returns as ``beat``; None also where the heart is heard.
         """
-        if asked_at <= self._goodbyes.get(node, -1):
+        goodbye = self._goodbyes.get(node)
+        if goodbye is not None and asked_at <= goodbye.at:
             # It has ended meanwhile.
             return None
         tally = self._of(node, at)
@@ -187,7 +211,8 @@ class Tallies:
             tally.debt = debt
             if debt and tally.mute_since is None:
                 tally.mute_since = self._mute_since(tally, at)
-        tally.processed, tally.started = processed, 0
+        tally.said = tally.processed = processed
+        tally.started = 0
 
     def _mute_since(self, tally: Tally, at: int) -> int | None:
         if tally.heard_at is None:
@@ -199,11 +224,12 @@ class Tallies:
     def _first(self, tally: Tally) -> int:
         return max(self._connected_at, tally.first_seen_at - _BEFORE)
 
-    def _ends(self, node: str) -> None:
+    def _ends(self, node: str) -> Tally | None:
         """It said goodbye: what it began unheard is declared, even where it was too short to be sure."""
         tally = self._workers.pop(node, None)
         if tally is not None and tally.debt and tally.heard_at is None and tally.mute_since is None:
             self._ended.append(self._first(tally))
+        return tally
 
     def ended(self, now: int) -> int | None:
         """From when on those may have run tasks unheard that have ended since the last call; None is nobody."""

@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import Any, Final
 
 from celery import Celery
+from celery.app.backends import by_url
+from celery.exceptions import ImproperlyConfigured
 from kombu import Connection
 
 from headway.model.errors import BrokerNotSupported, InvalidSettings
@@ -41,6 +43,7 @@ def bare_app(broker: str | None, result_backend: str | None) -> Celery:
         broker: its URL; ``valkey://`` is spoken to as Redis.
         result_backend: URL; None for none.
     """
+    _check_backend(result_backend)
     forget_environment(broker=True, result_backend=True)
     app = Celery("headway.observe", set_as_current=False, broker=_as_redis(broker), backend=_as_redis(result_backend))
     # What the environment names is meant for an application of the user's, and was looked at before.
@@ -50,11 +53,27 @@ def bare_app(broker: str | None, result_backend: str | None) -> Celery:
 
 def redirect(app: Celery, broker: str | None, result_backend: str | None) -> None:
     """Let options win over what the application names itself, and over the environment."""
+    _check_backend(result_backend)
     forget_environment(broker=broker is not None, result_backend=result_backend is not None)
     if broker is not None:
         app.conf.update(broker_url=_as_redis(broker), broker_read_url=None, broker_write_url=None)
     if result_backend is not None:
         app.conf.update(result_backend=_as_redis(result_backend))
+
+
+def _check_backend(url: str | None) -> None:
+    """Refuse a result backend of a kind that Celery does not know; what an application names itself is only told of."""
+    if url is None:
+        return
+    try:
+        by_url(_as_redis(url))
+    except (ImportError, AttributeError, ImproperlyConfigured) as error:
+        shown = mask_secrets(url)
+        raise InvalidSettings(
+            f"the result backend {shown} is of a kind that Celery does not know here: {mask_secrets(str(error))}",
+            hint="Write it as redis://HOST:6379/1, rpc:// or db+postgresql://USER:PASSWORD@HOST/DATABASE.",
+            problems=["the result backend's URL"],
+        ) from error
 
 
 def _as_redis(url: str | None) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from headway.model.observed import SILENT_SECONDS, Gap, ObservedQueue, TaskView, WorkerView
+from headway.model.permissions import permission_remedy
 from headway.model.situation import Attention, SourceView
 
 _OLD_SECONDS: Final = 600.0
@@ -55,9 +56,11 @@ def _sources(sources: Sequence[SourceView]) -> Iterator[Attention]:
     for one in sources:
         if one.name == "broker" and one.ok is False:
             remedy = "Start the broker or correct its URL; Headway connects again by itself."
+            remedy = permission_remedy(one.says) or remedy
             yield Attention("broker_away", "error", one.says or "the broker does not answer", remedy, one.seen_at)
         elif one.name == "events" and one.ok is False:
             remedy = "Headway connects again by itself; what happens meanwhile is a gap, which is narrowed afterwards."
+            remedy = permission_remedy(one.says) or remedy
             yield Attention("events_lost", "error", one.says or "events are not heard", remedy, one.seen_at)
         elif one.name == "events" and one.facts.get("workers_without_events"):
             yield _events_off(one)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
-from typing import Final
 
 from headway.model.actor import Actor, Role
 from headway.ports.blobs import BlobStore
@@ -15,10 +13,8 @@ from headway.ports.codec import Codec
 from headway.ports.signal import Signal
 from headway.ports.store import Store
 from headway.service.endings import Endings
+from headway.service.reports import Reports
 from headway.service.totals import JobTotals
-
-# More than there are threads that answer requests: half of them may be left behind by a database that is frozen.
-_REPORTS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,6 @@ class Services:
     Attributes:
         catalog: None where no application is loaded.
         cluster: the observer of this process; None where none runs.
-        reports: bounds the situation reports that are being made, those among them that nobody waits for any longer.
         runs_jobs: False where this server only watches, and refuses to submit, cancel and run again.
         serves: False where a command reads the store for a moment: what goes on is only known from what is stored.
         alone: such a command has the store for itself: nobody runs jobs or watches now.
@@ -66,11 +61,12 @@ class Services:
     serves: bool = True
     alone: bool = False
     job_totals: JobTotals = field(init=False)
-    reports: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_REPORTS))
+    reports: Reports = field(init=False)
 
     def __post_init__(self) -> None:
         # Frozen: this is the way to set what follows from the rest.
         object.__setattr__(self, "job_totals", JobTotals(self.store, self.clock))
+        object.__setattr__(self, "reports", Reports(self.clock))
 
 
 @dataclass(frozen=True, slots=True)

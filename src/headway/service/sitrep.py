@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Final
 
-from headway.model.errors import HeadwayError, StoreUnavailable
+from headway.model.errors import StoreUnavailable
 from headway.model.evidence import CeleryState
 from headway.model.observed import Gap, ListTasks, ObservedQueue, Observer, TaskView, WorkerView
 from headway.model.situation import (
     Attention,
-    Figure,
     Health,
     Metrics,
     Situation,
     SourceView,
-    TaskMetrics,
     Upcoming,
 )
-from headway.model.states import JobState
 from headway.ports.cluster import LiveAnswer, Source
 from headway.ports.store import Reader
 from headway.service.attention import look_for, nobody_watches
 from headway.service.context import Context
+from headway.service.figures import Counted, figures_of
 from headway.service.observing import newest_tasks, standing_of, task_view, worker_views
 from headway.service.verbs import verb
 from headway.service.watching import Watch, watch_of
@@ -50,18 +47,13 @@ class Stored:
     """What the database says, all of one moment."""
 
     now: int
-    tasks: dict[str, int]
-    unresolved: dict[str, int]
-    sent: dict[str, int] | None
-    live_jobs: dict[JobState, int]
-    ended_jobs: dict[JobState, int] | None
+    counted: Counted
     views: list[WorkerView]
     queues: list[ObservedQueue]
     recent: list[TaskView]
     gaps: list[Gap]
     observers: list[Observer]
     orphans: list[TaskView]
-    orphaned: tuple[int, int]
     upcoming: tuple[Upcoming, ...]
     watch: Watch
 
@@ -90,14 +82,14 @@ def read_sitrep(ctx: Context) -> Situation:
         gaps=stored.gaps,
         orphans=stored.orphans,
         sources=sources,
-        unresolved=sum(stored.unresolved.values()),
-        orphaned=stored.orphaned[0],
+        unresolved=sum(stored.counted.unresolved.values()),
+        orphaned=stored.counted.orphaned[0],
         watched=stored.watch.somebody,
     )
     if left:
         attention.insert(0, nobody_watches(stored.watch.until, stored.jobs_ran_at))
     health = _health(sources, attention, workers, watched=stored.watch.somebody or left)
-    metrics, figures = _metrics(stored, queues, sources, health, workers)
+    metrics, figures = figures_of(stored.counted, queues, sources, health, workers)
     return Situation(
         at=stored.now,
         health=health,
@@ -118,35 +110,12 @@ def begin_report(ctx: Context) -> Future[Situation]:
     One that is frozen takes connections and says nothing: whoever waits should do so for no longer than
     ``REPORT_SECONDS``, and then take ``without_answer``. How many are waited for in vain is bounded.
     """
-    now, places = ctx.services.clock.now(), ctx.services.reports
-    answered: Future[Situation] = Future()
-    # Who no longer waits may not take the place away from under the thread that fills it.
-    answered.set_running_or_notify_cancel()
-    if not places.acquire(blocking=False):
-        answered.set_result(away(StoreUnavailable("those who asked before still wait for it"), now))
-        return answered
-
-    def ask() -> None:
-        try:
-            answered.set_result(read_sitrep(ctx))
-        except StoreUnavailable as error:
-            answered.set_result(away(error, now))
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            answered.set_exception(error)
-        finally:
-            places.release()
-
-    try:
-        threading.Thread(target=ask, name="headway-report", daemon=True).start()
-    except RuntimeError:
-        places.release()
-        raise
-    return answered
+    return ctx.services.reports.begin(lambda: read_sitrep(ctx))
 
 
 def without_answer(ctx: Context) -> Situation:
     """The report that is given when a database has said nothing for too long."""
-    return away(StoreUnavailable(f"it has said nothing for {REPORT_SECONDS:g} seconds"), ctx.services.clock.now())
+    return ctx.services.reports.away(StoreUnavailable(f"it has said nothing for {REPORT_SECONDS:g} seconds"))
 
 
 def _stored(ctx: Context) -> Stored:
@@ -164,18 +133,23 @@ def _stored(ctx: Context) -> Stored:
         tasks = observed.counts()
         return Stored(
             now=now,
-            tasks=tasks,
-            sent=observed.sent_by_queue() if tasks.get(CeleryState.PENDING, 0) <= _FEW else None,
-            unresolved=observed.unresolved(),
-            live_jobs=reader.counts(),
-            ended_jobs=ctx.services.job_totals.figures(reader),
+            counted=Counted(
+                tasks=tasks,
+                sent=observed.sent_by_queue() if tasks.get(CeleryState.PENDING, 0) <= _FEW else None,
+                unresolved=observed.unresolved(),
+                live_jobs=reader.counts(),
+                ended_jobs=ctx.services.job_totals.figures(reader),
+                orphaned=(
+                    sum(count for count, _ in orphans.values()),
+                    sum(missing for _, missing in orphans.values()),
+                ),
+            ),
             views=worker_views(ctx, reader, workers, orphans, watch, now),
             queues=observed.queues(),
             recent=newest_tasks(reader, ListTasks(limit=RECENT), standing, now)[:RECENT],
             gaps=observed.gaps(_GAPS),
             observers=observed.observers(),
             orphans=[task_view(task, standing) for task in observed.orphans(gone, _ORPHANS)] if orphans else [],
-            orphaned=(sum(count for count, _ in orphans.values()), sum(missing for _, missing in orphans.values())),
             upcoming=tuple(sorted(upcoming, key=lambda one: one.due_at)[:_UPCOMING]),
             watch=watch,
         )
@@ -214,7 +188,7 @@ def _as_answered(worker: WorkerView, answer: LiveAnswer | None) -> WorkerView:
 
 def _sources(ctx: Context, stored: Stored, answer: LiveAnswer | None, *, left: bool) -> list[SourceView]:
     cluster = ctx.services.cluster
-    sources = [SourceView("jobs", stored.now, complete=stored.ended_jobs is not None, ok=True)]
+    sources = [SourceView("jobs", stored.now, complete=stored.counted.ended_jobs is not None, ok=True)]
     if left:
         says = "nobody runs jobs now: start `headway up`"
         sources = [SourceView("jobs", stored.jobs_ran_at, complete=False, ok=None, says=says)]
@@ -274,90 +248,6 @@ def _health(
     return Health.OK
 
 
-def _metrics(
-    stored: Stored,
-    queues: Sequence[ObservedQueue],
-    sources: Sequence[SourceView],
-    health: Health,
-    workers: Sequence[WorkerView],
-) -> tuple[TaskMetrics, dict[str, Figure]]:
-    tasks, missing, live = stored.tasks, stored.unresolved, stored.live_jobs
-    ended = stored.ended_jobs or {}
-
-    def seen(state: CeleryState) -> int:
-        return tasks.get(state, 0)
-
-    def going(state: CeleryState) -> int:
-        # What may have ended unseen is not counted as going on.
-        return max(0, seen(state) - missing.get(state, 0))
-
-    depths = [one.facts.get("depth") for one in queues]
-    known = [depth for depth in depths if isinstance(depth, int)]
-    waiting = sum(known) if known else going(CeleryState.PENDING)
-    orphans, in_gap = stored.orphaned
-    active = max(0, going(CeleryState.STARTED) - (orphans - in_gap)) + live.get(JobState.RUNNING, 0)
-    pending = waiting + going(CeleryState.RECEIVED) + going(CeleryState.RETRY)
-    pending += sum(live.get(state, 0) for state in (JobState.SCHEDULED, JobState.QUEUED, JobState.RETRY_SCHEDULED))
-    completed = seen(CeleryState.SUCCESS) + ended.get(JobState.SUCCEEDED, 0)
-    failed = seen(CeleryState.FAILURE) + seen(CeleryState.REJECTED)
-    failed += ended.get(JobState.FAILED, 0) + ended.get(JobState.TIMEOUT, 0)
-    cancelled = seen(CeleryState.REVOKED) + ended.get(JobState.CANCELLED, 0)
-    rate = round(completed / (completed + failed), 4) if completed + failed else None
-    # Every task once: those that were seen to be sent are among the messages that wait.
-    total = sum(tasks.values()) + _unheard(queues, stored.sent, seen(CeleryState.PENDING))
-    figures = _figures(sources, workers, health, missing=bool(missing), rate=rate)
-    metrics = TaskMetrics(
-        total_tasks=total + sum(live.values()) + sum(ended.values()),
-        active_tasks=active,
-        completed_tasks=completed,
-        failed_tasks=failed,
-        pending_tasks=pending,
-        cancelled_tasks=cancelled,
-        success_rate=rate if figures["success_rate"].last_known is None else None,
-        orphaned_tasks=orphans,
-        unresolved_tasks=max(0, sum(missing.values()) - in_gap),
-    )
-    return metrics, figures
-
-
-def _unheard(queues: Sequence[ObservedQueue], sent: Mapping[str, int] | None, pending: int) -> int:
-    """Messages that wait and were not seen to be sent, queue by queue: one may have been emptied unseen."""
-    depths = {one.name: depth for one in queues if isinstance(depth := one.facts.get("depth"), int)}
-    if sent is None:
-        return max(0, sum(depths.values()) - pending)
-    beyond = sum(max(0, depth - sent.get(name, 0)) for name, depth in depths.items())
-    return max(0, beyond - sent.get("", 0))
-
-
-def _figures(
-    sources: Sequence[SourceView],
-    workers: Sequence[WorkerView],
-    health: Health,
-    *,
-    missing: bool,
-    rate: float | None,
-) -> dict[str, Figure]:
-    """How well each figure is known. The rate that nobody can say for now is its ``last_known``."""
-    by_name = {one.name: one for one in sources}
-    events, jobs = by_name.get("events"), by_name["jobs"]
-    seen_at = jobs.seen_at if events is None else events.seen_at
-    complete = jobs.complete and (events is None or events.complete) and not missing
-    figure = Figure(seen_at, complete)
-    figures = dict.fromkeys(("completed_tasks", "failed_tasks", "cancelled_tasks"), figure)
-    broker, asked = by_name.get("broker"), by_name.get("workers")
-    # What workers took before anybody listened, only they can say.
-    whole = complete and (asked is None or asked.complete)
-    figures |= dict.fromkeys(
-        ("total_tasks", "active_tasks", "orphaned_tasks", "unresolved_tasks"), Figure(seen_at, whole)
-    )
-    figures["pending_tasks"] = (
-        Figure(seen_at, whole) if broker is None else Figure(broker.seen_at, whole and broker.complete)
-    )
-    told = health is not Health.UNKNOWN and (events is None or any(one.standing == "online" for one in workers))
-    figures["success_rate"] = Figure(seen_at, complete and told, None if told else rate)
-    return figures
-
-
 @verb
 def read_metrics(ctx: Context) -> Metrics:
     """What ``/metrics`` shows, from stored state only: a scrape must not wait for anybody."""
@@ -371,40 +261,17 @@ def read_metrics(ctx: Context) -> Metrics:
             age[source.name] = max(0.0, (stored.now - source.seen_at) / 1_000_000)
         if source.name == "events":
             facts = {name: float(value) for name, value in source.facts.items() if isinstance(value, int | float)}
-    jobs = {**stored.live_jobs, **(stored.ended_jobs or {})}
+    jobs = {**stored.counted.live_jobs, **(stored.counted.ended_jobs or {})}
     return Metrics(
         at=stored.now,
         tallies=tuple(tallies),
         workers=tuple(stored.views),
         queues=tuple(one for one in stored.queues if _is_fresh(one, stored.now)),
         jobs=jobs,
-        tasks=stored.tasks,
+        tasks=stored.counted.tasks,
         age=age,
         facts=facts,
-        orphans=stored.orphaned[0],
-        unresolved=sum(stored.unresolved.values()),
+        orphans=stored.counted.orphaned[0],
+        unresolved=sum(stored.counted.unresolved.values()),
         gaps_open=sum(1 for gap in stored.gaps if gap.ended_at is None),
-    )
-
-
-def away(error: HeadwayError, at: int) -> Situation:
-    """The report while our own database does not answer: nothing is known, and that is what it says."""
-    says = f"Headway's own database does not answer: {error.message}"
-    nothing = TaskMetrics(0, 0, 0, 0, 0, 0, None)
-    unknown = Figure(None, complete=False)
-    names = (
-        "total_tasks", "active_tasks", "completed_tasks", "failed_tasks", "pending_tasks", "cancelled_tasks",
-        "success_rate", "orphaned_tasks", "unresolved_tasks",
-    )  # fmt: skip
-    return Situation(
-        at=at,
-        health=Health.UNKNOWN,
-        metrics=nothing,
-        figures=dict.fromkeys(names, unknown),
-        recent=(),
-        queues=(),
-        workers=(),
-        upcoming=(),
-        attention=(Attention("database_away", "error", says, error.hint or "Start the database again."),),
-        sources=(SourceView("jobs", None, complete=False, ok=False, says=says),),
     )

@@ -39,6 +39,25 @@ def test_a_cluster_that_cannot_be(app: str | None, broker: str | None, error: ty
     assert "hidden" not in raised.value.message
 
 
+@pytest.mark.parametrize("app", [None, "app_with"])
+@pytest.mark.parametrize("url", ["foo://user:hidden@x", "nonsense", "os:path://h"])
+@pytest.mark.usefixtures("apps")
+def test_a_result_backend_that_celery_does_not_know(app: str | None, url: str) -> None:
+    with pytest.raises(InvalidSettings) as raised:
+        cluster_target(app, "redis://h:1/0", url, observer_id="test")
+    assert "result backend" in raised.value.message
+    assert raised.value.hint
+    assert "hidden" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h/1", "valkeys://h/1", "rpc://", "db+postgresql://u:p@h/d", "cache+memcached://h", "file:///tmp/x"]
+)
+@pytest.mark.usefixtures("apps")
+def test_a_result_backend_that_celery_knows(url: str) -> None:
+    assert cluster_target(None, "redis://h:1/0", url, observer_id="test").backend_label
+
+
 @pytest.mark.usefixtures("apps")
 def test_options_win_over_the_application() -> None:
     own = cluster_target("app_with", None, None, observer_id="test")

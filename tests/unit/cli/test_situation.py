@@ -40,6 +40,13 @@ def test_the_total_says_what_is_in_no_other_figure() -> None:
     assert "57 in all, of these 2 orphaned, 1 unknown\n" in text_of(report(metrics=metrics))
 
 
+def test_what_nobody_knows_is_no_zero() -> None:
+    figures = dict.fromkeys(NAMES, Figure(None, complete=False))
+    shown = text_of(report(metrics=TaskMetrics(0, 0, 0, 0, 0, 0, None), figures=figures, health=Health.UNKNOWN))
+    assert "- active    - pending    - completed" in shown
+    assert "nobody knows how many in all" in shown
+
+
 def test_one_figure_that_is_not_complete_and_the_headline_does_not_say_complete() -> None:
     assert ", complete" in text_of(report()).splitlines()[4]
     figures = {**dict.fromkeys(NAMES, Figure(NOW, complete=True)), "active_tasks": Figure(NOW, complete=False)}

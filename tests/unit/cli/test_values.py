@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.cli.values import UsageError, moment_of, named_values_of, pair_of, value_of, values_of
+from headway.cli.values import UsageError, moment_of, named_values_of, pair_of, past_of, value_of, values_of
 from headway.model.times import from_rfc3339, to_rfc3339
 
 NOW = from_rfc3339("2026-03-01T12:00:00Z")
@@ -55,6 +55,19 @@ def test_a_label_keeps_its_text() -> None:
 )
 def test_a_time_from_now(text: str, seconds: float) -> None:
     assert moment_of(text, NOW) == NOW + round(seconds * 1_000_000)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("10m", 600), ("1h30m", 5400), ("0.5s", 0.5), ("2d", 172_800)])
+def test_how_long_ago(text: str, seconds: float) -> None:
+    assert past_of(text, NOW, "--since") == NOW - round(seconds * 1_000_000)
+    assert past_of("2026-03-01T12:00:00Z", 0, "--since") == NOW
+
+
+@pytest.mark.parametrize("text", ["+10m", "-10m", "10", "2026-03-01T12:00:00", "", "999999w"])
+def test_a_filter_that_is_no_time_in_the_past_is_refused_with_the_remedy(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        past_of(text, NOW, "--since")
+    assert caught.value.hint
 
 
 def test_a_time_with_a_zone() -> None:

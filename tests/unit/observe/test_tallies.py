@@ -140,6 +140,43 @@ def test_who_is_killed_before_it_is_sure_has_run_tasks_unheard(tallies: Tallies)
     assert tallies.ended(NOW + 34 * SECOND) is None
 
 
+def goes(tallies: Tallies, second: int) -> None:
+    """It says goodbye."""
+    at = NOW + second * SECOND
+    tallies.beat(replace(worker(ONE, at), offline_at=at))
+
+
+def test_who_loses_its_broker_says_goodbye_and_is_the_same_when_it_comes_back(tallies: Tallies) -> None:
+    beats(tallies, 7)
+    starts(tallies, 1)
+    beats(tallies, 8, begin=2)
+    tallies.lost()
+    # Nothing that is compared from then on has anything to do with what was said before.
+    tallies.connected(NOW + 10 * SECOND)
+    goes(tallies, 11)
+    assert beats(tallies, 8, 8, begin=12) == [True] * 2
+    assert tallies.unheard(NOW + 15 * SECOND) == set()
+
+
+def test_who_sends_no_events_sends_none_after_it_came_back(tallies: Tallies) -> None:
+    assert beats(tallies, 7, 8, 9, 9, 9, 9)[-1] is False
+    goes(tallies, 20)
+    assert tallies.mute_since(NOW + 21 * SECOND) is None
+    assert beats(tallies, 9, begin=22) == [False]
+    assert tallies.mute_since(NOW + 23 * SECOND) == NOW + 20 * SECOND
+
+
+@pytest.mark.parametrize(("pid", "processed"), [(2, 8), (1, 7), (1, 0)])
+def test_another_process_of_the_name_is_not_taken_for_the_one_that_said_goodbye(
+    tallies: Tallies, pid: int, processed: int
+) -> None:
+    beats(tallies, 7)
+    starts(tallies, 1)
+    beats(tallies, 8, begin=2)
+    goes(tallies, 4)
+    assert beats(tallies, processed, begin=6, pid=pid) == [None]
+
+
 def test_who_has_no_heartbeat_is_told_by_its_answers(tallies: Tallies) -> None:
     assert answers(tallies, 7, 7, 8, 8) == [None, None, None, False]
     assert tallies.mute_since(NOW + 30 * SECOND) == NOW - SECOND

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from anyio import CapacityLimiter
 
-from headway.http import calls
-from headway.model.errors import StoreUnavailable
-from headway.model.evidence import Evidence, Said
+from headway.model.evidence import Said
 from headway.model.observed import GONE_SECONDS, ListTasks, ObservedQueue, friendly_name
 from headway.model.reported import situation_json
 from headway.model.situation import Health, Situation
-from headway.ports.cluster import LiveAnswer, LookedUp, Source
-from headway.ports.store import Reader, Store
 from headway.service import (
-    Context,
-    StoreObservationDoor,
     cancel_job,
     get_task,
     list_tasks,
@@ -30,80 +21,15 @@ from headway.service import (
     read_sitrep,
 )
 from headway.testing.clock import FakeClock
-from tests.observations import NOW, SECOND, batch, door_over, said, success, worker
-from tests.unit.store.house import House, open_house
-from tests.waiting import wait_until
-
-
-@dataclass
-class ClusterOf:
-    """A ``ClusterView`` as a test wants it: everything answers, unless it says otherwise."""
-
-    clock: FakeClock
-    broker: bool = True
-    workers: frozenset[str] | None = frozenset({"one@host"})
-    says: str = ""
-    events: dict[str, Any] = field(default_factory=dict)
-    results: dict[str, Any] = field(default_factory=dict)
-    asked: dict[str, Any] = field(default_factory=dict)
-
-    def live(self, timeout: float) -> Callable[[], LiveAnswer]:
-        workers = self.workers if self.broker else None
-        return lambda: LiveAnswer(self.broker, workers, self.clock.now(), self.says)
-
-    def sources(self) -> list[Source]:
-        now = self.clock.now()
-        good: dict[str, Any] = {"seen_at": now, "complete": True, "ok": True}
-        return [
-            Source("events", **{**good, **self.events}),
-            Source("workers", **{**good, **self.asked}),
-            Source("broker", **good),
-            Source("results", **{**good, **self.results}),
-        ]
-
-    def look_up(self, task_id: str, timeout: float) -> LookedUp:
-        return LookedUp.NOBODY_KNOWS
-
-    def beat_schedule(self) -> dict[str, Any]:
-        return {}
-
-
-@dataclass
-class Scene:
-    """A store with a watched cluster."""
-
-    house: House
-    clock: FakeClock
-    cluster: ClusterOf
-    door: StoreObservationDoor
-
-    @property
-    def ctx(self) -> Context:
-        return replace(self.house.ctx, services=replace(self.house.services, cluster=self.cluster))
-
-    def report(self) -> Situation:
-        """The report once everything was counted."""
-        ctx = self.ctx
-        ctx.services.job_totals.count()
-        return read_sitrep(ctx)
-
-    def hears(self, *evidence: Evidence, worker_of: str | None = "one@host") -> None:
-        now = self.clock.now()
-        beats = [worker(worker_of, now, concurrency=2, queues=["celery"])] if worker_of else []
-        self.door.record(batch(*evidence, seen_at=now, workers=beats))
+from tests.observations import NOW, SECOND, batch, said, success, worker
+from tests.unit.service.scene import Scene, codes, scene_at
+from tests.unit.store.house import open_house
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    clock = FakeClock(NOW)
-    house = open_house(tmp_path, clock=clock)
-    yield Scene(house, clock, ClusterOf(clock), door_over(house.services))
-    house.store.close()
-    house.signal.close()
-
-
-def codes(report: Situation) -> set[str]:
-    return {one.code for one in report.attention}
+    with scene_at(tmp_path) as found:
+        yield found
 
 
 # Health
@@ -495,62 +421,6 @@ def test_an_error_is_masked_and_cut_to_200_characters(scene: Scene) -> None:
 )
 def test_names_are_made_friendly(name: str | None, friendly: str) -> None:
     assert friendly_name(name) == friendly
-
-
-def reported(ctx: Context) -> Situation:
-    """The report as those get it who ask over HTTP, which waits for no database for long."""
-
-    async def ask() -> Situation:
-        return await calls.Caller(ctx.services, ctx.actor, "", CapacityLimiter(1)).situation()
-
-    return asyncio.run(ask())
-
-
-def test_while_our_own_database_is_away_the_report_says_so_and_nothing_else(scene: Scene, tmp_path: Path) -> None:
-    scene.hears(*success("a"))
-    scene.house.store.close()
-    # What cannot be opened, as on a disk that went away.
-    for file in tmp_path.rglob("registry.db*"):
-        file.unlink()
-    (tmp_path / "registry.db").mkdir(exist_ok=True)
-    with pytest.raises(StoreUnavailable):
-        read_sitrep(scene.ctx)
-    report = reported(scene.ctx)
-    assert report.health is Health.UNKNOWN
-    assert codes(report) == {"database_away"}
-    assert "unable to open" in report.attention[0].says
-    assert report.attention[0].remedy
-    assert report.metrics.success_rate is None
-    assert not any(figure.complete or figure.seen_at for figure in report.figures.values())
-    assert set(situation_json(report)["task_metrics"]) == set(situation_json(report)["figures"])
-
-
-def test_a_database_that_says_nothing_is_not_waited_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = threading.Event()
-
-    class Silent:
-        def __init__(self, store: Store) -> None:
-            self.store = store
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.store, name)
-
-        def read(self, work: Callable[[Reader], Any]) -> Any:
-            assert answers.wait(20)
-            return self.store.read(work)
-
-    ctx = scene.ctx
-    services = replace(ctx.services, store=Silent(ctx.services.store), reports=threading.BoundedSemaphore(3))
-    ctx = replace(ctx, services=services)
-    monkeypatch.setattr(calls, "REPORT_SECONDS", 0.05)
-    for says in ("said nothing", "said nothing", "said nothing", "those who asked before"):
-        report = reported(ctx)
-        assert (report.health, codes(report)) == (Health.UNKNOWN, {"database_away"})
-        assert says in report.attention[0].says
-    answers.set()
-    monkeypatch.setattr(calls, "REPORT_SECONDS", 20.0)
-    # Those that nobody waited for give their places back.
-    wait_until(lambda: codes(reported(ctx)) != {"database_away"}, what="a place", seconds=20)
 
 
 def test_a_report_never_holds_a_number_where_a_source_is_unknown(scene: Scene) -> None:
