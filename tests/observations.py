@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from headway.model.evidence import Evidence, Said
+from headway.model.evidence import Evidence
 from headway.model.observed import ObservedWorker
+from headway.model.sayings import Said
 from headway.ports.observations import Batch
 from headway.service import Services, StoreObservationDoor, system_context
 

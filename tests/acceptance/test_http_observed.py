@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from headway.http import observed_schemas as schemas
 from headway.http.observed import CeleryStatusOut, CeleryTaskOut
-from headway.model.evidence import OUR_STATE, CeleryState, Said
 from headway.model.observed import ObservedQueue
+from headway.model.sayings import OUR_STATE, CeleryState, Said
 from headway.model.states import JobState
 from headway.model.times import to_rfc3339
 from tests.acceptance.http_node import HttpNode

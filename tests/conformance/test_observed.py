@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from headway.model.errors import InvalidRequest, TaskNotFound
-from headway.model.evidence import CeleryState, Evidence, Said
+from headway.model.evidence import Evidence
 from headway.model.observed import GONE_SECONDS, ListTasks, ObservedWorker, TaskView
+from headway.model.sayings import CeleryState, Said
 from headway.model.states import JobState
 from headway.service import cancel_job, get_task, list_tasks, list_workers, related_tasks
 from headway.testing.clock import FakeClock

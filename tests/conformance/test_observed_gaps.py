@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from headway.model.evidence import Said
 from headway.model.observed import Gap
+from headway.model.sayings import Said
 from headway.service import StoreObservationDoor, get_task, list_gaps, system_context
 from headway.testing.clock import FakeClock
 from tests.conformance.conftest import Database, House, build_house

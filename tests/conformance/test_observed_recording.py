@@ -13,8 +13,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from headway.model.evidence import COUNTED, Evidence, Said
+from headway.model.evidence import Evidence
 from headway.model.observed import ListTasks, ObservedQueue, ObservedWorker
+from headway.model.sayings import COUNTED, Said
 from headway.ports.observations import Recorded
 from headway.service import Services, get_task, list_tasks
 from headway.service.recording import MAX_SERIES, OTHER, observations_sweep

@@ -10,8 +10,9 @@ from headway.console.colours import COLOURS, TONES, Tone, states_css
 from headway.console.health import queue_row, source_row, tiles, total, verdict, worker_row
 from headway.console.trail import arguments, flags, gap_words, relatives, steps, task_row
 from headway.model.errors import StoreUnavailable
-from headway.model.evidence import CeleryState, Mark, Said
+from headway.model.evidence import Mark
 from headway.model.observed import Gap, ObservedQueue, TaskView, WorkerView
+from headway.model.sayings import CeleryState, Said
 from headway.model.situation import Attention, Figure, Health, Situation, SourceView, TaskMetrics
 from headway.model.states import JobState
 from headway.service.reports import away

@@ -13,14 +13,14 @@ from headway.cli.options import ApiKey, DataDir, Json, Url
 from headway.cli.reaching import jobs_api
 from headway.cli.values import UsageError, past_of
 from headway.model.errors import InvalidRequest
-from headway.model.evidence import unnamed
 from headway.model.observed import TASK_STATES, ListTasks, task_states
+from headway.model.sayings import unnamed
 from headway.model.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headway.model.evidence import CeleryState
+    from headway.model.sayings import CeleryState
 
 _CHILDREN = 10
 _NOTE_CHARS = 120

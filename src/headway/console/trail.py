@@ -8,8 +8,9 @@ from typing import Final
 from urllib.parse import quote
 
 from headway.console.colours import Tone
-from headway.model.evidence import MEANINGS, OUR_STATE, CeleryState, Mark, Said
+from headway.model.evidence import Mark
 from headway.model.observed import Gap, TaskView
+from headway.model.sayings import MEANINGS, OUR_STATE, CeleryState, Said
 from headway.model.states import TERMINAL_STATES, VIEW, JobState
 from headway.model.times import LAST_MOMENT, to_rfc3339
 

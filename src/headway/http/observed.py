@@ -20,9 +20,9 @@ from headway.http.observed_schemas import (
     WorkersOut,
 )
 from headway.model.errors import InvalidRequest, TaskNotFound
-from headway.model.evidence import CeleryState
 from headway.model.observed import TASK_STATES, ListTasks, TaskView, task_states
 from headway.model.reported import gap_json, queue_json, situation_json, task_json, worker_json
+from headway.model.sayings import CeleryState
 from headway.model.situation import Situation
 from headway.model.states import TERMINAL_STATES, JobState
 from headway.model.times import to_rfc3339

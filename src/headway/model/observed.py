@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from headway.model.evidence import CeleryState, Mark
+from headway.model.evidence import Mark
+from headway.model.sayings import CeleryState
 from headway.model.states import JobState
 
 SILENT_SECONDS: Final = 10.0

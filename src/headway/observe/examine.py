@@ -11,9 +11,10 @@ from contextlib import suppress
 from typing import Any, Final
 
 from headway.model.errors import BrokerAway
-from headway.model.evidence import Evidence, Said
+from headway.model.evidence import Evidence
 from headway.model.observed import ObservedWorker
 from headway.model.redact import mask_secrets
+from headway.model.sayings import Said
 from headway.observe.answers import queue_keys, rules, settings_of
 from headway.observe.asking import Inspector
 from headway.observe.brokers import broker_view

@@ -12,8 +12,8 @@ from typing import Any, Final
 import structlog
 
 from headway.model.errors import HeadwayError
-from headway.model.evidence import Said
 from headway.model.observed import Gap, ObservedWorker
+from headway.model.sayings import Said
 from headway.observe.buffer import Buffer
 from headway.observe.listener import Listener
 from headway.observe.live import LiveAsker

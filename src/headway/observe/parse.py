@@ -12,9 +12,10 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any, Final
 
-from headway.model.evidence import EVENTS, RESULTS, Evidence, Said
+from headway.model.evidence import Evidence
 from headway.model.observed import ObservedWorker
 from headway.model.redact import mask_secrets, storable
+from headway.model.sayings import EVENTS, RESULTS, Said
 from headway.model.times import from_rfc3339
 
 MAX_ID: Final = 255

@@ -11,8 +11,9 @@ from typing import Any, Final
 import structlog
 
 from headway.model.errors import BrokerAway, HeadwayError
-from headway.model.evidence import Evidence, Said
+from headway.model.evidence import Evidence
 from headway.model.observed import ObservedQueue, ObservedWorker
+from headway.model.sayings import Said
 from headway.observe.answers import MAX_REGISTERED, answer_of, queue_keys, stats_of, task_names
 from headway.observe.asking import Inspector, at_once
 from headway.observe.brokers import broker_view

@@ -10,8 +10,9 @@ from typing import Any, Final
 import structlog
 
 from headway.model.errors import HeadwayError
-from headway.model.evidence import Evidence, Said
+from headway.model.evidence import Evidence
 from headway.model.observed import Gap, ObservedWorker
+from headway.model.sayings import Said
 from headway.observe.buffer import Asked, Buffer, Connected, Dropped, Item, Lost
 from headway.observe.listener import Listener
 from headway.observe.parse import Malformed, Parser, events_of

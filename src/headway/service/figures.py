@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from headway.model.evidence import CeleryState
 from headway.model.observed import ObservedQueue, WorkerView
+from headway.model.sayings import CeleryState
 from headway.model.situation import Figure, Health, SourceView, TaskMetrics
 from headway.model.states import JobState
 

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 from headway.model.commands import ListJobs
 from headway.model.errors import InvalidRequest, ResultsAway, TaskNotFound
-from headway.model.evidence import ENDED, CeleryState, ObservedTask, unnamed
+from headway.model.evidence import ObservedTask
 from headway.model.job import Job, Page
 from headway.model.observed import Gap, ListTasks, ObservedQueue, ObservedWorker, TaskView, WorkerView
 from headway.model.paging import read_cursor, write_cursor
 from headway.model.redact import mask_secrets
+from headway.model.sayings import ENDED, CeleryState, unnamed
 from headway.model.states import STATE_VIEWS, VIEW, JobState
 from headway.ports.cluster import LookedUp
 from headway.ports.store import Reader

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import structlog
 
-from headway.model.evidence import COUNTED, Evidence, ObservedTask, Said, settle, take
+from headway.model.evidence import Evidence, ObservedTask, settle, take
 from headway.model.observed import Gap, ObservedQueue, ObservedWorker, Observer, Tally
+from headway.model.sayings import COUNTED, Said
 from headway.ports.observations import Batch, Recorded
 from headway.ports.store import Tx
 from headway.service.context import Context

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from headway.model.errors import StoreUnavailable
-from headway.model.evidence import CeleryState
 from headway.model.observed import Gap, ListTasks, ObservedQueue, Observer, TaskView, WorkerView
+from headway.model.sayings import CeleryState
 from headway.model.situation import (
     Attention,
     Health,

@@ -9,8 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from headway.model.evidence import OUR_STATE, CeleryState, ObservedTask
+from headway.model.evidence import ObservedTask
 from headway.model.observed import Gap, ListTasks, ObservedQueue, ObservedWorker, Observer, Tally
+from headway.model.sayings import OUR_STATE, CeleryState
 from headway.model.states import JobState
 from headway.store.access import Access
 from headway.store.observed_rows import to_observer, to_task, to_worker

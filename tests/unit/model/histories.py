@@ -7,7 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from headway.model.evidence import Evidence, Said
+from headway.model.evidence import Evidence
+from headway.model.sayings import Said
 from tests.observations import NOW, SECOND, said
 
 CLIENT = "gen1@client"

@@ -9,19 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.model.evidence import (
-    ENDED,
-    MEANINGS,
-    OUR_STATE,
-    RESULTS,
-    TERMINAL,
-    CeleryState,
-    Evidence,
-    ObservedTask,
-    Said,
-    settle,
-    take,
-)
+from headway.model.evidence import Evidence, ObservedTask, settle, take
+from headway.model.sayings import ENDED, MEANINGS, OUR_STATE, RESULTS, TERMINAL, CeleryState, Said
 from headway.model.states import JobState
 from tests.observations import NOW, SECOND, said
 from tests.unit.model.histories import History, histories

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.model.evidence import EVENTS, Evidence, Said
+from headway.model.evidence import Evidence
 from headway.model.observed import ObservedWorker
+from headway.model.sayings import EVENTS, Said
 from headway.observe.parse import Malformed, Parser, Privacy, events_of
 from tests.observations import NOW, SECOND
 from tests.unit.observe.messages import ID, TASK_EVENTS, WORKER_EVENTS, request_of, result_of

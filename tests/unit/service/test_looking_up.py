@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headway.model.errors import ResultsAway, TaskNotFound
-from headway.model.evidence import Said
+from headway.model.sayings import Said
 from headway.ports.cluster import LiveAnswer, LookedUp, Source
 from headway.service import Context, Limits, get_task, related_tasks
 from tests.observations import batch, door_over, said

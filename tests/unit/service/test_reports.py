@@ -14,8 +14,8 @@ from anyio import CapacityLimiter
 
 from headway.http import calls
 from headway.model.errors import StoreUnavailable
-from headway.model.evidence import Said
 from headway.model.reported import situation_json
+from headway.model.sayings import Said
 from headway.model.situation import Health, Situation
 from headway.ports.store import Reader, Store
 from headway.service import (

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from headway.model.evidence import Said
 from headway.model.observed import GONE_SECONDS, ListTasks, ObservedQueue, friendly_name
 from headway.model.reported import situation_json
+from headway.model.sayings import Said
 from headway.model.situation import Health, Situation
 from headway.service import (
     cancel_job,
