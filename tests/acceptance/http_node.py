@@ -23,10 +23,10 @@ from headway.model.job import ErrorInfo, Job, Progress
 from headway.model.states import AttemptOutcome
 from headway.service import Context, Limits, Services, StoreJobDoor, submit_job
 from headway.store.blobs import FileBlobs
-from headway.store.schema import upgrade_schema
 from headway.store.signals import LocalSignal
-from headway.store.sqlite import open_sqlite, sqlite_engine
+from headway.store.sqlite import open_sqlite
 from headway.system import SystemClock, SystemIds
+from tests.migrated import migrate_sqlite
 from tests.waiting import wait_until
 
 WORKER = "test-worker"
@@ -48,9 +48,7 @@ class HttpNode:
         self.parts: dict[str, Part] = {"store": Part(PartStatus.OK)}
         clock, self.signal, ids = SystemClock(), LocalSignal(), SystemIds()
         path = folder / "registry.db"
-        engine = sqlite_engine(path, read_only=False)
-        upgrade_schema(engine)
-        engine.dispose()
+        migrate_sqlite(path)
         self.store = open_sqlite(path, clock=clock, signal=self.signal)
         (folder / "blobs").mkdir(exist_ok=True)
         self.services = Services(

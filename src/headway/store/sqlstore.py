@@ -20,7 +20,7 @@ from headway.store.groups import GroupCommit
 from headway.store.link import Link
 from headway.store.reader import SqlReader
 from headway.store.sequencer import number_committed, number_within
-from headway.store.statements import Statements
+from headway.store.statements import Statements, statements_for
 from headway.store.tx import SqlTx
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class SqlStore:
         self._signal = signal
         self._translate = translate
         self._look_ups = LookUps(readers, _LOOK_UPS)
-        self._statements = Statements(writer.dialect, facts)
+        self._statements = statements_for(writer.dialect, facts)
         self._link: Link | None = None
         self._sequencer: Link | None = None
         self._numbering = threading.Lock()

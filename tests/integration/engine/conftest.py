@@ -22,11 +22,11 @@ from headway.model.commands import SubmitJob
 from headway.model.states import TERMINAL_STATES
 from headway.service import Context, Limits, Services, StoreJobDoor, list_attempts, read_logs
 from headway.store.blobs import FileBlobs
-from headway.store.schema import upgrade_schema
 from headway.store.signals import LocalSignal
-from headway.store.sqlite import open_sqlite, sqlite_engine
+from headway.store.sqlite import open_sqlite
 from headway.system import SystemClock, SystemIds
 from tests.integration.engine import sample
+from tests.migrated import migrate_sqlite
 
 WORKER = "w1"
 
@@ -38,9 +38,7 @@ class Node:
         self.folder = folder
         self.clock, self.signal, ids = SystemClock(), LocalSignal(), SystemIds()
         database = folder / "registry.db"
-        schema = sqlite_engine(database, read_only=False)
-        upgrade_schema(schema)
-        schema.dispose()
+        migrate_sqlite(database)
         self.store = open_sqlite(database, clock=self.clock, signal=self.signal)
         services = Services(
             self.store,

@@ -12,11 +12,11 @@ from headway.model.job import Job
 from headway.ports.clock import Clock, Ids
 from headway.service import Context, Limits, Services, submit_job
 from headway.store.blobs import FileBlobs
-from headway.store.schema import upgrade_schema
 from headway.store.signals import LocalSignal
-from headway.store.sqlite import open_sqlite, sqlite_engine
+from headway.store.sqlite import open_sqlite
 from headway.store.sqlstore import SqlStore
 from headway.system import SystemClock, SystemIds
+from tests.migrated import migrate_sqlite
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ def open_house(
     folder: Path, *, clock: Clock | None = None, ids: Ids | None = None, limits: Limits | None = None
 ) -> House:
     """Migrate ``registry.db`` in the folder and open it."""
-    engine = sqlite_engine(folder / "registry.db", read_only=False)
-    upgrade_schema(engine)
-    engine.dispose()
+    migrate_sqlite(folder / "registry.db")
     clock, ids, signal = clock or SystemClock(), ids or SystemIds(), LocalSignal()
     store = open_sqlite(folder / "registry.db", clock=clock, signal=signal)
     services = Services(
