@@ -14,6 +14,7 @@ _SURE: Final = 5 * _SECOND
 # One that was heard before may run tasks that send none (`send_events=False`): it takes more to call it mute.
 _LONG: Final = 60 * _SECOND
 _GROWING: Final = 5
+_ROUNDED: Final = 2 * _SECOND
 # What a worker may have begun before its first heartbeat.
 _BEFORE: Final = 10 * _SECOND
 _MAX_WORKERS: Final = 10_000
@@ -193,7 +194,8 @@ class Tallies:
                 tally.heard_at = before.heard_at
         if began_at is not None:
             tally.began_at, tally.first_seen_at = began_at, min(tally.first_seen_at, began_at)
-            if began_at > self._whole_since and (tally is before or tally.heard_at is None):
+            # Its uptime is rounded, and its first task comes later than its beginning.
+            if began_at + _ROUNDED > self._whole_since and (tally is before or tally.heard_at is None):
                 # All that it has done could be heard, and what was heard is counted.
                 tally.processed = 0
         return tally

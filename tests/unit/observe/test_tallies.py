@@ -195,6 +195,13 @@ def test_what_it_did_before_it_was_first_asked_counts_where_all_of_it_could_be_h
     assert answers(tallies, 3, 3, begin=240, uptime=2, pid=4) == [None, False], "the one before was heard, not this one"
 
 
+@pytest.mark.parametrize(("uptime", "sends"), [(9, False), (10, False), (13, None)])
+def test_who_may_have_begun_as_the_connection_was_made_began_after_it(
+    tallies: Tallies, uptime: int, sends: bool | None
+) -> None:
+    assert answers(tallies, 1, 1, begin=9, uptime=uptime) == [None, sends]
+
+
 @pytest.mark.parametrize("uptime", [None, 200])
 def test_what_it_did_before_anybody_listened_is_no_silence(tallies: Tallies, uptime: int | None) -> None:
     assert answers(tallies, 3, 3, 3, begin=100, uptime=uptime) == [None] * 3
