@@ -124,13 +124,15 @@ def test_every_filter_pages_through_exactly_what_it_means(at_now: House) -> None
             assert [one.id for one in everything(at_now, query)] == expected, (name, limit)
 
 
-def test_what_was_sent_is_counted_by_its_queue(at_now: House) -> None:
+def test_what_waits_is_counted_by_its_queue(at_now: House) -> None:
     sent = {"a": "one", "b": "one", "c": "two", "d": None}
     door = door_over(at_now.services)
     door.record(batch(*(said(task, Said.SENT, NOW, name="n", queue=queue) for task, queue in sent.items())))
     door.record(batch(*success("e", queue="one")))
-    found = at_now.store.read(lambda reader: reader.observed.sent_by_queue())
-    assert found == {"one": 2, "two": 1, "": 1}
+    again = [*success("f", queue="two")[:3], said("f", Said.RETRIED, NOW + 3 * SECOND)]
+    door.record(batch(*again))
+    found = at_now.store.read(lambda reader: reader.observed.waiting_by_queue())
+    assert found == {"one": 2, "two": 2, "": 1}
 
 
 def test_pages_have_no_gap_and_no_repeat_while_tasks_are_added_and_change(at_now: House) -> None:

@@ -15,7 +15,7 @@ from headway.model.observed import Gap, ObservedQueue, TaskView, WorkerView
 from headway.model.sayings import CeleryState, Said
 from headway.model.situation import Attention, Figure, Health, Situation, SourceView, TaskMetrics
 from headway.model.states import JobState
-from headway.service.reports import away
+from headway.service.reports import Known, away
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000
@@ -79,17 +79,23 @@ def test_a_rate_never_looks_better_than_it_is(rate: float, shown: str) -> None:
     assert tiles(situation(rate=rate))[-1].value == shown
 
 
+def known(report: Situation) -> Known:
+    return Known(report.at, report.metrics, report.figures)
+
+
 def test_what_was_known_before_the_database_went_away_is_shown_as_that() -> None:
     last = situation()
-    shown = away(StoreUnavailable("gone"), NOW + 60 * SECOND, last)
+    shown = away(StoreUnavailable("gone"), NOW + 60 * SECOND, known(last))
     assert "What is below is what was known before." in verdict(shown).why
     completed, rate = tiles(shown)[2], tiles(shown)[-1]
     assert (completed.value, completed.seen_at, completed.complete) == ("3", NOW, False)
     assert (rate.value, rate.note) == ("\u2013", "100 % when last known: the database does not answer")
     assert total(shown) == "4 tasks in all."
     # However often it is asked meanwhile.
-    again = away(StoreUnavailable("gone"), NOW + 90 * SECOND, shown)
+    again = away(StoreUnavailable("gone"), NOW + 90 * SECOND, known(shown))
     assert tiles(again)[-1].note == rate.note
+    nothing = replace(last, metrics=TaskMetrics(0, 0, 0, 0, 0, 0, None))
+    assert tiles(away(StoreUnavailable("gone"), NOW, known(nothing)))[-1].note == "not known"
 
 
 def test_what_nobody_knows_is_no_zero() -> None:

@@ -151,12 +151,13 @@ def _success_rate(situation: Situation) -> Tile:
     if rate is not None:
         return Tile("Success rate", _rate(rate), figure.seen_at, figure.complete)
     metrics = situation.metrics
+    away = any(one.name == "jobs" and one.ok is False for one in situation.sources)
     if figure.last_known is not None:
         why = "the cluster cannot be asked" if situation.health is Health.UNKNOWN else "no worker is online"
-        if any(one.name == "jobs" and one.ok is False for one in situation.sources):
+        if away:
             why = "the database does not answer"
         return Tile("Success rate", DASH, None, figure.complete, f"{_rate(figure.last_known)} when last known: {why}")
-    nothing = metrics.completed_tasks + metrics.failed_tasks == 0 and figure.seen_at is not None
+    nothing = metrics.completed_tasks + metrics.failed_tasks == 0 and figure.seen_at is not None and not away
     return Tile("Success rate", DASH, None, complete=True, note="nothing has ended yet" if nothing else "not known")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 RABBITMQ: Final = (
@@ -12,8 +13,12 @@ REDIS: Final = (
     "(~*_kombu.binding.* ~*headway-* +sadd +srem +brpop +del)"
 )
 
-# RabbitMQ's words about an exchange or a queue (not about a login), and those of Redis with and without its code.
-_REFUSALS: Final = (("ACCESS_REFUSED - access to", RABBITMQ), ("NOPERM", REDIS), ("has no permissions to", REDIS))
+_REFUSALS: Final = (
+    # Of an exchange, a queue or a virtual host, in the words of old releases and of new ones; not of a login.
+    (re.compile(r"(ACCESS_REFUSED|NOT_ALLOWED) - (\w+ )?access to"), RABBITMQ),
+    # Of a command, a key or a channel; its client takes the code NOPERM away.
+    (re.compile(r"no permissions to", re.IGNORECASE), REDIS),
+)
 
 
 def permission_remedy(says: str) -> str | None:
@@ -26,6 +31,6 @@ def permission_remedy(says: str) -> str | None:
         None where it does not complain of a missing permission.
     """
     for words, command in _REFUSALS:
-        if words in says:
+        if words.search(says):
             return f"Its user may not do what watching takes. Allow it: {command}"
     return None

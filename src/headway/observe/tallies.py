@@ -100,6 +100,8 @@ class Tallies:
         tally = self._of(worker.hostname, worker.seen_at)
         tally.pid, tally.mute_since = worker.facts.get("pid"), at
         tally.freq = float(worker.facts.get("freq") or tally.freq)
+        processed = worker.facts.get("processed")
+        tally.said = processed if isinstance(processed, int) else 0
 
     def lost(self) -> None:
         """Events are not heard until they are again: answers come all the same, and are no measure of anything."""
@@ -132,10 +134,11 @@ class Tallies:
         """A heartbeat; whether the worker sends events of its tasks, None while nobody knows."""
         at, facts = worker.seen_at, worker.facts
         if worker.offline_at is not None:
-            ended = self._ends(worker.hostname)
+            ended, before = self._ends(worker.hostname), self._goodbyes.get(worker.hostname)
             if len(self._goodbyes) >= _MAX_WORKERS:
                 self._goodbyes.clear()
-            self._goodbyes[worker.hostname] = Goodbye(at, ended)
+            # Said twice, or delivered twice.
+            self._goodbyes[worker.hostname] = Goodbye(at, ended or (before and before.tally) or None)
             return None
         tally = self._of(worker.hostname, at)
         pid, processed = facts.get("pid"), facts.get("processed")
@@ -153,14 +156,20 @@ class Tallies:
     def _comes_back(self, node: str, tally: Tally, processed: object) -> None:
         """The same process as before its goodbye sends events, or none, as it did before."""
         goodbye = self._goodbyes.get(node)
-        before = goodbye.tally if goodbye is not None else None
-        # In containers every process has the same number: then only one that has gone on counting is the same.
-        if before is None or before.pid != tally.pid or not isinstance(processed, int):
+        if goodbye is None or goodbye.tally is None:
             return
-        if processed >= before.said > 0:
-            tally.heard_at, tally.mixed = before.heard_at, before.mixed
-            if before.mute_since is not None and goodbye is not None:
-                tally.mute_since = goodbye.at
+        # Once: whoever has this name later is another.
+        before, self._goodbyes[node] = goodbye.tally, Goodbye(goodbye.at, None)
+        # In containers every process has the same number: then only one that has gone on counting is the same.
+        if before.pid != tally.pid or not isinstance(processed, int) or not processed >= before.said > 0:
+            return
+        tally.mixed = before.mixed
+        if tally.heard_at is not None:
+            # What it could not send before came after its goodbye.
+            return
+        tally.heard_at = before.heard_at
+        if before.mute_since is not None:
+            tally.mute_since = goodbye.at
 
     def answered(self, node: str, asked_at: int, at: int, answer: Answer) -> bool | None:
         """What a worker said of itself at ``at``, asked at ``asked_at``; counts only where its heart is not heard.

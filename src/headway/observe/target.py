@@ -7,8 +7,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from celery import Celery
-from celery.app.backends import by_url
-from celery.exceptions import ImproperlyConfigured
+from celery.app.backends import BACKEND_ALIASES, by_url
 from kombu import Connection
 
 from headway.model.errors import BrokerNotSupported, InvalidSettings
@@ -53,7 +52,7 @@ def bare_app(broker: str | None, result_backend: str | None) -> Celery:
 
 def redirect(app: Celery, broker: str | None, result_backend: str | None) -> None:
     """Let options win over what the application names itself, and over the environment."""
-    _check_backend(result_backend)
+    _check_backend(result_backend, app.loader)
     forget_environment(broker=broker is not None, result_backend=result_backend is not None)
     if broker is not None:
         app.conf.update(broker_url=_as_redis(broker), broker_read_url=None, broker_write_url=None)
@@ -61,13 +60,14 @@ def redirect(app: Celery, broker: str | None, result_backend: str | None) -> Non
         app.conf.update(result_backend=_as_redis(result_backend))
 
 
-def _check_backend(url: str | None) -> None:
-    """Refuse a result backend of a kind that Celery does not know; what an application names itself is only told of."""
-    if url is None:
+def _check_backend(url: str | None, loader: Any = None) -> None:
+    """Refuse a result backend of a kind that nobody knows; one whose driver is missing here is only told of."""
+    kind = (url or "").partition("://")[0].partition("+")[0]
+    if url is None or kind in BACKEND_ALIASES or "." in kind:
         return
     try:
-        by_url(_as_redis(url))
-    except (ImportError, AttributeError, ImproperlyConfigured) as error:
+        by_url(_as_redis(url), loader)
+    except Exception as error:  # whatever a backend of somebody's own raises when it is imported
         shown = mask_secrets(url)
         raise InvalidSettings(
             f"the result backend {shown} is of a kind that Celery does not know here: {mask_secrets(str(error))}",

@@ -152,8 +152,11 @@ class ObservedReader(Protocol):
         """
         ...
 
-    def sent_by_queue(self) -> dict[str, int]:
-        """How many tasks were sent and nothing was heard of since, by their queue; "" where it is not known."""
+    def waiting_by_queue(self) -> dict[str, int]:
+        """Tasks of which a message waits by all that is known, by their queue; "" where that is not known.
+
+        They were sent, or are to be tried again, and nothing was heard of them since.
+        """
         ...
 
     def unresolved(self) -> dict[str, int]:

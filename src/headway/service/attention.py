@@ -65,7 +65,7 @@ def _sources(sources: Sequence[SourceView]) -> Iterator[Attention]:
         elif one.name == "events" and one.facts.get("workers_without_events"):
             yield _events_off(one)
         elif one.name == "results" and one.ok is False:
-            remedy = "Start the result backend, or correct --result-backend."
+            remedy = permission_remedy(one.says) or "Start the result backend, or correct --result-backend."
             yield Attention("results_away", "warning", one.says, remedy, one.seen_at)
         elif one.name == "results" and one.facts.get("readable") is False:
             remedy = (

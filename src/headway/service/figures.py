@@ -18,7 +18,8 @@ class Counted:
     Attributes:
         tasks: observed tasks in each of Celery's states.
         unresolved: of these, those whose end may have been missed.
-        sent: tasks that were seen to be sent, by queue; None where they are too many to be told apart in time.
+        waiting: tasks of which a message waits by all that is known, by queue; None where they are too many to be told
+            apart in time.
         live_jobs: jobs of ours that have not ended, by state.
         ended_jobs: those that have; None where they could not be counted in time.
         orphaned: tasks whose worker is gone, and how many of them are unresolved, too.
@@ -26,7 +27,7 @@ class Counted:
 
     tasks: dict[str, int]
     unresolved: dict[str, int]
-    sent: dict[str, int] | None
+    waiting: dict[str, int] | None
     live_jobs: dict[JobState, int]
     ended_jobs: dict[JobState, int] | None
     orphaned: tuple[int, int]
@@ -61,17 +62,22 @@ def figures_of(
     depths = [one.facts.get("depth") for one in queues]
     known = [depth for depth in depths if isinstance(depth, int)]
     waiting = sum(known) if known else going(CeleryState.PENDING)
+    # Of those that are to be tried again a message waits in a queue, too; at some brokers not before it is due.
+    retried = going(CeleryState.RETRY)
+    if known:
+        retried = max(0, retried - max(0, waiting - seen(CeleryState.PENDING)))
     orphans, in_gap = counted.orphaned
     active = max(0, going(CeleryState.STARTED) - (orphans - in_gap)) + live.get(JobState.RUNNING, 0)
-    pending = waiting + going(CeleryState.RECEIVED) + going(CeleryState.RETRY)
+    pending = waiting + going(CeleryState.RECEIVED) + retried
     pending += sum(live.get(state, 0) for state in (JobState.SCHEDULED, JobState.QUEUED, JobState.RETRY_SCHEDULED))
     completed = seen(CeleryState.SUCCESS) + ended.get(JobState.SUCCEEDED, 0)
     failed = seen(CeleryState.FAILURE) + seen(CeleryState.REJECTED)
     failed += ended.get(JobState.FAILED, 0) + ended.get(JobState.TIMEOUT, 0)
     cancelled = seen(CeleryState.REVOKED) + ended.get(JobState.CANCELLED, 0)
     rate = round(completed / (completed + failed), 4) if completed + failed else None
-    # Every task once: those that were seen to be sent are among the messages that wait.
-    total = sum(tasks.values()) + _unheard(queues, counted.sent, seen(CeleryState.PENDING))
+    # Every task once: those that are known to wait are among the messages that do.
+    waits = seen(CeleryState.PENDING) + seen(CeleryState.RETRY)
+    total = sum(tasks.values()) + _unheard(queues, counted.waiting, waits)
     figures = _figures(sources, workers, health, missing=bool(missing), rate=rate)
     metrics = TaskMetrics(
         total_tasks=total + sum(live.values()) + sum(ended.values()),
@@ -87,13 +93,13 @@ def figures_of(
     return metrics, figures
 
 
-def _unheard(queues: Sequence[ObservedQueue], sent: Mapping[str, int] | None, pending: int) -> int:
-    """Messages that wait and were not seen to be sent, queue by queue: one may have been emptied unseen."""
+def _unheard(queues: Sequence[ObservedQueue], waiting: Mapping[str, int] | None, known: int) -> int:
+    """Messages that wait and that nobody heard of, queue by queue: one may have been emptied unseen."""
     depths = {one.name: depth for one in queues if isinstance(depth := one.facts.get("depth"), int)}
-    if sent is None:
-        return max(0, sum(depths.values()) - pending)
-    beyond = sum(max(0, depth - sent.get(name, 0)) for name, depth in depths.items())
-    return max(0, beyond - sent.get("", 0))
+    if waiting is None:
+        return max(0, sum(depths.values()) - known)
+    beyond = sum(max(0, depth - waiting.get(name, 0)) for name, depth in depths.items())
+    return max(0, beyond - waiting.get("", 0))
 
 
 def _figures(

@@ -38,7 +38,7 @@ _UPCOMING: Final = 10
 _GAPS: Final = 20
 _ORPHANS: Final = 20
 _STALE_SECONDS: Final = 120.0
-# Beyond, those that were sent are not told apart by their queue: a report has no time for it.
+# Beyond, those that wait are not told apart by their queue: a report has no time for it.
 _FEW: Final = 5_000
 
 
@@ -131,11 +131,12 @@ def _stored(ctx: Context) -> Stored:
             Upcoming(task.id, task.name, task.eta or 0, "observed") for task in observed.upcoming(now, gone, _UPCOMING)
         ] + [Upcoming(job.id, job.task, job.run_at or 0, "job") for job in reader.upcoming(_UPCOMING)]
         tasks = observed.counts()
+        waits = tasks.get(CeleryState.PENDING, 0) + tasks.get(CeleryState.RETRY, 0)
         return Stored(
             now=now,
             counted=Counted(
                 tasks=tasks,
-                sent=observed.sent_by_queue() if tasks.get(CeleryState.PENDING, 0) <= _FEW else None,
+                waiting=observed.waiting_by_queue() if waits <= _FEW else None,
                 unresolved=observed.unresolved(),
                 live_jobs=reader.counts(),
                 ended_jobs=ctx.services.job_totals.figures(reader),

@@ -124,9 +124,9 @@ class SqlObservedReader:
         """See ``ObservedReader.gaps_open``."""
         return [Gap(*row) for row in self._access.rows(self._statements.gaps_open, {})]
 
-    def sent_by_queue(self) -> dict[str, int]:
-        """See ``ObservedReader.sent_by_queue``."""
-        return {queue or "": int(count) for queue, count in self._access.rows(self._statements.sent_by_queue, {})}
+    def waiting_by_queue(self) -> dict[str, int]:
+        """See ``ObservedReader.waiting_by_queue``."""
+        return {queue or "": int(count) for queue, count in self._access.rows(self._statements.waiting_by_queue, {})}
 
     def unresolved(self) -> dict[str, int]:
         """See ``ObservedReader.unresolved``."""

@@ -111,8 +111,9 @@ class ObservedStatements:
         self.by_state = Prepared(sa.select(observed_counts), dialect)
         # The queue hidden in an expression: few tasks wait, and many were ever sent to a queue.
         queue = sa.func.coalesce(tasks.queue, sa.literal_column("''"))
-        sent = sa.select(queue, sa.func.count()).where(tasks.state == sa.literal_column("'PENDING'"))
-        self.sent_by_queue = Prepared(sent.group_by(queue), dialect)
+        waits = tasks.state.in_([sa.literal_column("'PENDING'"), sa.literal_column("'RETRY'")])
+        waiting = sa.select(queue, sa.func.count()).where(waits)
+        self.waiting_by_queue = Prepared(waiting.group_by(queue), dialect)
         self.all_tallies = Prepared(sa.select(observed_tallies), dialect)
         self.all_queues = Prepared(sa.select(observed_queues).order_by(observed_queues.c.name), dialect)
         self.newest_gaps = Prepared(

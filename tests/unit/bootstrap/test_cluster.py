@@ -9,6 +9,7 @@ import pytest
 
 from headway.bootstrap.cluster import cluster_target
 from headway.model.errors import AppNotLoaded, BrokerNotSupported, HeadwayError, InvalidSettings
+from headway.observe.results import Results
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_a_cluster_that_cannot_be(app: str | None, broker: str | None, error: ty
 
 
 @pytest.mark.parametrize("app", [None, "app_with"])
-@pytest.mark.parametrize("url", ["foo://user:hidden@x", "nonsense", "os:path://h"])
+@pytest.mark.parametrize("url", ["foo://user:hidden@x", "nonsense"])
 @pytest.mark.usefixtures("apps")
 def test_a_result_backend_that_celery_does_not_know(app: str | None, url: str) -> None:
     with pytest.raises(InvalidSettings) as raised:
@@ -51,11 +52,27 @@ def test_a_result_backend_that_celery_does_not_know(app: str | None, url: str) -
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://h/1", "valkeys://h/1", "rpc://", "db+postgresql://u:p@h/d", "cache+memcached://h", "file:///tmp/x"]
+    "url",
+    [
+        "redis://h/1",
+        "valkeys://h/1",
+        "rpc://",
+        "db+postgresql://u:p@h/d",
+        "cache+memcached://h",
+        "file:///tmp/x",
+        "valkey://h",
+    ],
 )
 @pytest.mark.usefixtures("apps")
 def test_a_result_backend_that_celery_knows(url: str) -> None:
     assert cluster_target(None, "redis://h:1/0", url, observer_id="test").backend_label
+
+
+@pytest.mark.parametrize("url", ["azureblockblob://key@x", "somebodys.backends.Own://h"])
+@pytest.mark.usefixtures("apps")
+def test_a_result_backend_that_cannot_be_loaded_here_is_told_of_and_all_else_is_watched(url: str) -> None:
+    target = cluster_target(None, "redis://h:1/0", url, observer_id="test")
+    assert "cannot be loaded" in Results(target).says
 
 
 @pytest.mark.usefixtures("apps")

@@ -11,8 +11,11 @@ from headway.model.permissions import RABBITMQ, REDIS, permission_remedy
     ("says", "command"),
     [
         ("Exchange.declare: (403) ACCESS_REFUSED - access to exchange 'celeryev' in vhost '/' refused", RABBITMQ),
+        ("Exchange.declare: (403) ACCESS_REFUSED - configure access to exchange 'celeryev' in vhost '/'", RABBITMQ),
+        ("Connection.open: (530) NOT_ALLOWED - access to vhost '/' refused for user 'watch'", RABBITMQ),
         ("User watch has no permissions to run the 'psubscribe' command", REDIS),
-        ("NOPERM No permissions to access a key", REDIS),
+        ("No permissions to access a key", REDIS),
+        ("No permissions to access a channel", REDIS),
     ],
 )
 def test_a_missing_permission_has_its_command(says: str, command: str) -> None:

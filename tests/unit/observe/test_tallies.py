@@ -166,6 +166,39 @@ def test_who_sends_no_events_sends_none_after_it_came_back(tallies: Tallies) -> 
     assert tallies.mute_since(NOW + 23 * SECOND) == NOW + 20 * SECOND
 
 
+def test_a_goodbye_that_is_delivered_twice_is_one(tallies: Tallies) -> None:
+    assert beats(tallies, 7, 8, 9, 9, 9, 9)[-1] is False
+    goes(tallies, 20)
+    goes(tallies, 20)
+    assert beats(tallies, 9, begin=22) == [False]
+
+
+def test_what_is_heard_after_the_goodbye_is_heard(tallies: Tallies) -> None:
+    """Its last events waited in it, and it says goodbye first."""
+    assert beats(tallies, 7, 8, 9, 9, 9, 9)[-1] is False
+    goes(tallies, 20)
+    starts(tallies, 21)
+    assert beats(tallies, 9, begin=22) == [True]
+    assert tallies.mute_since(NOW + 23 * SECOND) is None
+
+
+def test_a_goodbye_counts_once(tallies: Tallies) -> None:
+    assert beats(tallies, 7, 8, 9, 9, 9, 9)[-1] is False
+    goes(tallies, 20)
+    assert beats(tallies, 9, begin=22) == [False]
+    starts(tallies, 23)
+    # Long afterwards there are two of its name.
+    for second in range(7200, 7220, 4):
+        assert beats(tallies, 90, begin=second) != [False]
+        assert beats(tallies, 3, begin=second + 2, pid=2) != [False]
+
+
+def test_who_was_remembered_as_mute_and_says_goodbye_first_is_mute_when_it_comes_back(tallies: Tallies) -> None:
+    tallies.remembered(worker(ONE, NOW - 20 * SECOND, pid=1, processed=7), NOW)
+    goes(tallies, 1)
+    assert beats(tallies, 7, begin=2) == [False]
+
+
 @pytest.mark.parametrize(("pid", "processed"), [(2, 8), (1, 7), (1, 0)])
 def test_another_process_of_the_name_is_not_taken_for_the_one_that_said_goodbye(
     tallies: Tallies, pid: int, processed: int

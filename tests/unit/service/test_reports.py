@@ -89,10 +89,18 @@ def test_while_our_own_database_is_away_the_figures_are_those_last_known_with_th
 
 
 def test_a_report_that_was_asked_for_earlier_is_not_the_last_known(scene: Scene) -> None:
-    early, late = (replace(scene.report(), at=NOW + number) for number in (1, 2))
-    made = reports.Reports(scene.clock)
-    for one in (late, early):
-        made.begin(lambda one=one: one).result(10)  # type: ignore[misc]
+    # The clock was set back between them.
+    early, late = (replace(scene.report(), at=NOW - number) for number in (1, 2))
+    made, waits = reports.Reports(scene.clock), threading.Event()
+
+    def slow() -> Situation:
+        assert waits.wait(10)
+        return early
+
+    first = made.begin(slow)
+    made.begin(lambda: late).result(10)
+    waits.set()
+    first.result(10)
     assert made.away(StoreUnavailable("gone")).sources[0].seen_at == late.at
 
 

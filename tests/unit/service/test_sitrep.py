@@ -302,6 +302,17 @@ def test_the_total_never_falls_while_nothing_is_deleted(scene: Scene) -> None:
     assert scene.report().metrics.total_tasks == 5
 
 
+@pytest.mark.parametrize(("depth", "pending"), [(3, 3), (4, 4), (1, 3), (0, 2)])
+def test_a_task_that_is_to_be_tried_again_waits_once(scene: Scene, depth: int, pending: int) -> None:
+    """Its message is among those of the queue, unless the broker keeps it elsewhere until it is due."""
+    for name in ("a", "b"):
+        scene.hears(*success(name)[:3], said(name, Said.RETRIED, NOW + 3 * SECOND, error="later"))
+    scene.hears(said("sent", Said.SENT, NOW, name="n", queue="celery"))
+    scene.door.queues([ObservedQueue("celery", NOW, {"depth": depth})])
+    metrics = scene.report().metrics
+    assert (metrics.total_tasks, metrics.pending_tasks) == (max(3, depth), pending)
+
+
 def test_a_queue_that_was_emptied_unseen_hides_no_message_of_another(scene: Scene) -> None:
     scene.hears(
         said("stale", Said.SENT, NOW, name="n", queue="celery"),
