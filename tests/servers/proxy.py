@@ -51,8 +51,11 @@ class Proxy:
         return len(self._pumps)
 
     def cut(self) -> None:
-        """End all connections at once, as a firewall does with a reset; new ones are taken."""
-        self._do(self._cut)
+        """End all connections at once, as a firewall does with a reset; new ones are taken.
+
+        They have ended when this returns: what is sent afterwards does not arrive.
+        """
+        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(_START_SECONDS)
 
     def forget(self) -> None:
         """End all connections on the client's side; the server is not told, as with a firewall that lost its table."""
@@ -88,9 +91,11 @@ class Proxy:
         self._loop.call_soon_threadsafe(now)
         assert done.wait(_START_SECONDS)
 
-    def _cut(self) -> None:
-        for pump in self._pumps:
+    async def _cut(self) -> None:
+        pumps = list(self._pumps)
+        for pump in pumps:
             pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -110,9 +115,8 @@ class Proxy:
         self._forgetting = False
         for writer in self._forgotten:
             writer.transport.abort()
-        self._cut()
         while self._pumps:
-            await asyncio.gather(*self._pumps, return_exceptions=True)
+            await self._cut()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -141,9 +145,11 @@ class Proxy:
             if self._forgetting:
                 self._forgotten += others[1:]
                 del others[1:]
+            # All of them first: it may be cut once more while it waits.
             for one in others:
                 one.transport.abort()
-                with suppress(Exception):
+            for one in others:
+                with suppress(Exception, asyncio.CancelledError):
                     await one.wait_closed()
             self._pumps.discard(task)
 
