@@ -108,7 +108,13 @@ def test_a_user_who_may_do_what_is_documented_sees_all_and_another_is_told_what_
         assert {one["name"]: one["ok"] for one in told["sources"] if one["name"] != "results"} == dict.fromkeys(
             ("jobs", "events", "workers", "broker"), True
         )
-        assert [one["depth"] for one in told["queues"] if one["name"] == "celery"] == [0]
+        # Queues are looked at every five seconds.
+        wait_until(
+            lambda: [one["depth"] for one in report()["queues"] if one["name"] == "celery"] == [0],
+            what="the queue to be known",
+            seconds=30,
+            every=0.2,
+        )
 
         def all_well() -> bool:
             said = folder.run("doctor", *named).stdout
