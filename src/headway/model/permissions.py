@@ -6,7 +6,8 @@ import re
 from typing import Final
 
 RABBITMQ: Final = (
-    r"rabbitmqctl set_permissions -p VHOST USER '^(celeryev.*|.*pidbox)$' '^(celeryev\.headway.*|.*pidbox)$' '.*'"
+    r"rabbitmqctl set_permissions -p VHOST USER '^(celeryev|(reply\.)?celery\.pidbox|(celeryev\.)?headway.*)$' "
+    r"'^(celery\.pidbox|(celeryev\.)?headway.*)$' '^(celeryev|reply\.celery\.pidbox|(celeryev\.)?headway.*)$'"
 )
 REDIS: Final = (
     "ACL SETUSER USER %R~* &* +@read +@connection +@pubsub +info +multi +exec +config|get "
