@@ -17,6 +17,7 @@ from benchmarks.observe.memory import memory
 from benchmarks.observe.plan import Plan
 from benchmarks.observe.recovery import recovery
 from benchmarks.observe.sitrep import sitrep
+from benchmarks.observe.walk import walk
 from benchmarks.observe.watchers import EXPORTER_VARIABLE
 from benchmarks.plan import folder
 from benchmarks.session import run_session, with_plan
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[Plan], list[Figure]]] = {
     "sitrep": sitrep,
     "load": broker_load,
     "recovery": recovery,
+    "walk": walk,
     "cost": cost_of_events,
 }
 
@@ -53,7 +55,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", "--runs", type=int, default=3, help="how often each figure is measured (3)")
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that everything works")
     parser.add_argument("--brokers", nargs="+", choices=NAMES, default=list(NAMES), help="for cpu and ingest (both)")
-    parser.add_argument("--tasks", type=int, metavar="N", help="for memory, sitrep and recovery (1,000,000)")
+    parser.add_argument("--tasks", type=int, metavar="N", help="for memory, sitrep, recovery and walk (1,000,000)")
     parser.add_argument("--peers-memory", action="store_true", help="memory of Flower with as many tasks (gigabytes)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the record goes (a file in var/benchmarks)")
     return parser.parse_args(arguments)

@@ -28,7 +28,7 @@ from tests.servers.valkey import ValkeyServer
 
 _OWN = "benchmark"
 _AT_ONCE = 2_000
-_SLOW_MICROSECONDS = 1_000
+SLOW_MICROSECONDS = 1_000
 _LONGEST_SECONDS = 3_600.0
 _ENTRY_BYTES = 475
 
@@ -39,10 +39,10 @@ def recovery(plan: Plan) -> list[Figure]:
         path, server = stack.enter_context(folder()), stack.enter_context(running_valkey())
         stack.enter_context(own_core(server.pid))
         with redis.Redis(port=server.port, client_name=_OWN) as connection:
-            size = _write_results(connection, plan.many)
+            size = write_results(connection, plan.many)
             say(f"{plan.many:,} results of {size} bytes, {connection.info('memory')['used_memory'] / 2**20:,.0f} MiB")
             connection.config_set("slowlog-max-len", 100_000)
-            connection.config_set("slowlog-log-slower-than", _SLOW_MICROSECONDS)
+            connection.config_set("slowlog-log-slower-than", SLOW_MICROSECONDS)
             alone, slow_alone = _pinged(connection, server, path, lambda: time.sleep(plan.of(20, 3)))
             stopped = stopped_times(server.pid)
             with Load() as load, HeadwayWatcher(path / "data", server.url, server.url) as watcher:
@@ -50,7 +50,7 @@ def recovery(plan: Plan) -> list[Figure]:
                 meanwhile, slow = _pinged(connection, server, path, lambda: took.update(_recover(watcher, plan)))
             stopped, stats = stopped_times(server.pid) - stopped, connection.info("commandstats")
     say(
-        f"{took['seconds']:.0f} s; slow commands: {_told(slow) or 'none'}; while it did not run: {_told(slow_alone) or 'none'}"
+        f"{took['seconds']:.0f} s; slow commands: {told(slow) or 'none'}; while it did not run: {told(slow_alone) or 'none'}"
     )
     busy = (load.others,)
     # PING takes a microsecond: one that took a thousand was stopped by the machine, as any other command may be.
@@ -63,9 +63,9 @@ def recovery(plan: Plan) -> list[Figure]:
         Figure("recovery: CPU of Headway", "µs/result", (took["cpu"] / plan.many * 1e6,), None, busy),
         Figure("recovery: largest memory (RSS), all processes", "MiB", (took["rss"],), Goal(at_most=250), busy),
         Figure("recovery: commands of more than 1 ms", "commands", (float(len(theirs)),), Goal(at_most=0), busy,
-               "; ".join(part for part in (_told(theirs), pings) if part)),
+               "; ".join(part for part in (told(theirs), pings) if part)),
         Figure("recovery: slowest command", "ms", (max((us for _, us in theirs), default=0) / 1e3,), None, busy,
-               f"of those over {_SLOW_MICROSECONDS / 1e3:g} ms"),
+               f"of those over {SLOW_MICROSECONDS / 1e3:g} ms"),
         *(
             Figure(f"recovery: {name}, mean", "µs", (stat["usec_per_call"],), None, busy, f"{stat['calls']:,} calls")
             for name in ("SCAN", "GET")
@@ -100,7 +100,7 @@ def _pinged(
     with _pinging(server, path) as answer:
         connection.slowlog_reset()
         work()
-    return answer, list(_slow(connection))
+    return answer, list(slow_commands(connection))
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def _pinging(server: ValkeyServer, path: Path) -> Iterator[dict[str, Any]]:
         child.communicate()
 
 
-def _slow(connection: redis.Redis) -> Iterator[tuple[str, int]]:
+def slow_commands(connection: redis.Redis) -> Iterator[tuple[str, int]]:
     """(command, microseconds) of the log of slow commands, without this process' own."""
     # As it comes: redis-py does not give the name of the client, the sixth field.
     raw: Any = connection
@@ -135,7 +135,7 @@ def _slow(connection: redis.Redis) -> Iterator[tuple[str, int]]:
             yield (" ".join(words) if words[0].upper() in {"CLIENT", "CONFIG", "INFO"} else words[0].upper(), int(took))
 
 
-def _told(slow: Sequence[tuple[str, int]]) -> str:
+def told(slow: Sequence[tuple[str, int]]) -> str:
     counts, longest = Counter(name for name, _ in slow), dict[str, int]()
     for name, took in slow:
         longest[name] = max(longest.get(name, 0), took)
@@ -144,7 +144,7 @@ def _told(slow: Sequence[tuple[str, int]]) -> str:
     )
 
 
-def _write_results(connection: redis.Redis, count: int) -> int:
+def write_results(connection: redis.Redis, count: int) -> int:
     """Write entries as a worker with ``result_extended`` leaves them; how many bytes the first one has."""
     coming, sizes = enumerate(ids(77)), list[int]()
     while some := list(islice(coming, min(_AT_ONCE, count - len(sizes)))):
