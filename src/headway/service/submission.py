@@ -128,6 +128,10 @@ _EMPTY = (
     "idempotency_key",
     "schedule_id",
     "slot",
+    "group_id",
+    "join_id",
+    "waits_for",
+    "children",
 )
 
 

@@ -14,11 +14,12 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.schema import SchemaItem
 
 from headway.model.errors import SchemaMismatch, StoreDamaged
-from headway.store.observed_tables import observed_tasks
-from headway.store.tables import NOT_ON_SQLITE
+from headway.store import delivery_tables, join_tables, observed_tables
+from headway.store.tables import NOT_ON_SQLITE, metadata
 
-# Of all tables: importing those of observations has added them.
-_metadata = observed_tasks.metadata
+# Importing these has added theirs.
+assert all(kind.metadata is metadata for kind in (delivery_tables, join_tables, observed_tables))
+_metadata = metadata
 _MIGRATION_LOCK = 5207062
 _SMALL_BYTES = 32 << 20
 

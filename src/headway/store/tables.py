@@ -102,6 +102,12 @@ jobs = sa.Table(
     sa.Column("origin", sa.String(20), nullable=False),
     sa.Column("actor", sa.String(255), nullable=False),
     sa.Column("traceparent", sa.String(64)),
+    # Canvas: the group it belongs to, the join that its end counts for, the join whose end makes it ready, and what
+    # its attempt sent (Celery's tuples).
+    sa.Column("group_id", sa.String(255)),
+    sa.Column("join_id", sa.String(255)),
+    sa.Column("waits_for", sa.String(255)),
+    sa.Column("children", sa.Text),
     sa.CheckConstraint(STATE_CHECK, name="state"),
     sa.CheckConstraint(FINISHED_CHECK, name="finished"),
     sa.CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
@@ -121,6 +127,9 @@ for _name, _columns, _where in (
     ("ix_jobs_finished", (jobs.c.finished_at,), "finished_at IS NOT NULL"),
     ("ix_jobs_result_blob", (jobs.c.result_blob,), "result_blob IS NOT NULL"),
     ("ix_jobs_expires", (jobs.c.expires_at,), "expires_at IS NOT NULL AND finished_at IS NULL"),
+    ("ix_jobs_waits_for", (jobs.c.waits_for,), "waits_for IS NOT NULL"),
+    # Those below a root: the root itself is found by its id.
+    ("ix_jobs_by_root", (jobs.c.root_id, jobs.c.submitted_at, jobs.c.id), "root_id <> id"),
 ):
     sa.Index(_name, *_columns, sqlite_where=sa.text(_where), postgresql_where=sa.text(_where))
 _KEYED = "idempotency_key IS NOT NULL"
@@ -218,6 +227,10 @@ workers = sa.Table(
     sa.Column("started_at", sa.BigInteger, nullable=False),
     sa.Column("beat_at", sa.BigInteger, nullable=False),
     sa.Column("stopped_at", sa.BigInteger),
+    # `embedded` (also NULL), `celery`, or `service` for a process that only relays and looks after what is due.
+    sa.Column("kind", sa.String(20)),
+    sa.Column("pool", sa.String(20)),
+    sa.Column("queues", sa.Text),
 )
 
 audit = sa.Table(

@@ -21,6 +21,7 @@ from headway.store.transitions import to_begun
 
 KEPT_LOG_LINES = 10_000
 _LOG_TRIM_EVERY = 500
+_PLAIN_WORKER = {"kind": "embedded", "pool": None, "queues": None}
 _CUSTOM_STATE = 50
 
 
@@ -288,7 +289,14 @@ class SqlTx:
         """See ``Tx.register_worker``."""
         self.writes += 1
         insert = self._statements.insert_worker
-        row = {"id": worker_id, "started_at": self._now, "beat_at": self._now, "stopped_at": None, **facts}
+        row = {
+            "id": worker_id,
+            "started_at": self._now,
+            "beat_at": self._now,
+            "stopped_at": None,
+            **_PLAIN_WORKER,
+            **facts,
+        }
         insert.run(self._cursor, [insert.pick(row)])
 
     def retire_worker(self, worker_id: str) -> None:
