@@ -41,13 +41,14 @@ class Database:
     url: str
     opened: list[SqlStore] = field(default_factory=list)
 
-    def open(self, clock: Clock | None = None) -> SqlStore:
+    def open(self, clock: Clock | None = None, *, delivers: bool = False) -> SqlStore:
         """A store over it; on Postgres as if by a further process."""
         clock = clock or SystemClock()
         if self.kind == "postgres":
-            store = open_postgres(self.url, clock=clock, signal=LocalSignal())
+            store = open_postgres(self.url, clock=clock, signal=LocalSignal(), delivers=delivers)
         else:
-            store = open_sqlite(self.folder / "registry.db", clock=clock, signal=LocalSignal())
+            path = self.folder / "registry.db"
+            store = open_sqlite(path, clock=clock, signal=LocalSignal(), delivers=delivers)
         self.opened.append(store)
         return store
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from headway.model.commands import BeatAnswer, BeatReport, Begun, ListJobs, NewLogLine
 from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
 from headway.model.states import JobState, Verb
+from headway.ports.deliveries import DeliveryReader, DeliveryTx
 from headway.ports.observations import ObservedReader, ObservedTx
 
 T = TypeVar("T")
@@ -103,6 +104,11 @@ class Tx(Protocol):
         """The statements about what is observed of a Celery cluster."""
         ...
 
+    @property
+    def deliveries(self) -> DeliveryTx:
+        """The statements about deliveries by a broker."""
+        ...
+
     def now(self) -> int:
         """The store's time, UTC microseconds: the database's own where it has one."""
         ...
@@ -143,7 +149,14 @@ class Tx(Protocol):
         ...
 
     def claim(self, worker_id: str, limit: int, actor: str) -> list[Begun]:
-        """Begin at most ``limit`` queued, due, not held jobs: by priority, then first in first out."""
+        """Begin at most ``limit`` queued, due, not held jobs: by priority, then first in first out.
+
+        None of a paused queue.
+        """
+        ...
+
+    def begin_job(self, worker_id: str, job_id: str, actor: str) -> Begun | None:
+        """Begin this job, under a new fence; None if it may not begin: it is not queued, held, expired or paused."""
         ...
 
     def any_ready(self) -> bool:
@@ -245,6 +258,11 @@ class Reader(Protocol):
     @property
     def observed(self) -> ObservedReader:
         """The reads of what is observed of a Celery cluster."""
+        ...
+
+    @property
+    def deliveries(self) -> DeliveryReader:
+        """The reads of deliveries by a broker."""
         ...
 
     def now(self) -> int:
@@ -367,6 +385,22 @@ class Store(Protocol):
 
         At most one is taken along by a transaction, after everything else in it. If it fails, that transaction is
         run again without it.
+        """
+        ...
+
+    def begin_job(self, worker_id: str, job_id: str, actor: str) -> Begun | None:
+        """``Tx.begin_job`` in a transaction of its own, in one round trip where the store can.
+
+        An answer that was lost may have been a begin: its attempt then lapses like that of a lost worker.
+        """
+        ...
+
+    def succeed_job(self, job_id: str, fence: int, result: str | None, actor: str) -> bool | None:
+        """End a running job with this result (JSON text), by the holder of its fence, in one round trip.
+
+        Returns:
+            True once it is durable; False when the fence is not the current one, or it has ended already; None where
+            the store has no such way now: use ``write``.
         """
         ...
 

@@ -50,14 +50,21 @@ _TAKEN = "23505"
 _FULL = {"53100"}
 
 
-def open_postgres(url: str, *, clock: Clock, signal: Signal) -> SqlStore:
-    """Open the database at the URL. The caller has checked the schema."""
+def open_postgres(url: str, *, clock: Clock, signal: Signal, delivers: bool = False) -> SqlStore:
+    """Open the database at the URL. The caller has checked the schema.
+
+    Args:
+        url: ``postgresql://…``.
+        clock: for what is not the database's to say.
+        signal: wakes who waits.
+        delivers: see ``SqlStore``.
+    """
     return SqlStore(
         sa.create_engine(
-            # One connection for the group commit, one for the sequencer.
+            # One connection for the group commit, one for the sequencer, one for single statements.
             driver_url(url),
             creator=Connection.opener(url, _BY_KEY),
-            pool_size=2,
+            pool_size=3,
             max_overflow=0,
             isolation_level="AUTOCOMMIT",
         ),
@@ -66,6 +73,7 @@ def open_postgres(url: str, *, clock: Clock, signal: Signal) -> SqlStore:
         clock=clock,
         signal=signal,
         translate=translate,
+        delivers=delivers,
     )
 
 

@@ -14,6 +14,7 @@ from headway.model.paging import read_cursor, write_cursor
 from headway.model.states import LIVE_STATES, JobState
 from headway.ports.store import StoredResult
 from headway.store.access import Access
+from headway.store.delivery_tx import SqlDeliveryReader
 from headway.store.observed_reader import SqlObservedReader
 from headway.store.rows import (
     ATTEMPT_COLUMNS,
@@ -51,6 +52,11 @@ class SqlReader:
     def observed(self) -> SqlObservedReader:
         """See ``Reader.observed``."""
         return SqlObservedReader(self._access, self._statements.observed)
+
+    @property
+    def deliveries(self) -> SqlDeliveryReader:
+        """See ``Reader.deliveries``."""
+        return SqlDeliveryReader(self._access, self._statements.deliveries)
 
     def get(self, job_id: str) -> Job | None:
         """See ``Reader.get``."""

@@ -27,8 +27,15 @@ def library_version() -> str:
     return sqlite3.sqlite_version
 
 
-def open_sqlite(path: Path, *, clock: Clock, signal: Signal) -> SqlStore:
-    """Open the registry file. The caller owns the data directory and has checked the schema."""
+def open_sqlite(path: Path, *, clock: Clock, signal: Signal, delivers: bool = False) -> SqlStore:
+    """Open the registry file. The caller owns the data directory and has checked the schema.
+
+    Args:
+        path: of the file.
+        clock: the store's time.
+        signal: wakes who waits.
+        delivers: see ``SqlStore``.
+    """
     return SqlStore(
         sqlite_engine(path, read_only=False),
         sqlite_engine(path, read_only=True),
@@ -36,6 +43,7 @@ def open_sqlite(path: Path, *, clock: Clock, signal: Signal) -> SqlStore:
         clock=clock,
         signal=signal,
         translate=translate,
+        delivers=delivers,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 
 from sqlalchemy.engine import Engine
 
+from headway.model.commands import Begun
 from headway.model.errors import HeadwayError, StoreUnavailable
 from headway.ports.clock import Clock
 from headway.ports.signal import Signal
@@ -18,6 +19,7 @@ from headway.store.access import Access, LookUps
 from headway.store.dialects import DialectFacts
 from headway.store.groups import GroupCommit
 from headway.store.link import Link
+from headway.store.prepared import Cursor
 from headway.store.reader import SqlReader
 from headway.store.sequencer import number_committed, number_within
 from headway.store.statements import Statements, statements_for
@@ -31,11 +33,13 @@ _LOOK_UPS = 8
 class SqlUnit:
     """One transaction on the writer's connection."""
 
-    def __init__(self, link: Link, statements: Statements, now: int, broken: Callable[[], None]) -> None:
+    def __init__(
+        self, link: Link, statements: Statements, now: int, broken: Callable[[], None], *, delivers: bool
+    ) -> None:
         self._link = link
         self._statements = statements
         self._broken = broken
-        self.tx = SqlTx(link.cursor, statements, now)
+        self.tx = SqlTx(link.cursor, statements, now, delivers=delivers)
 
     def commit(self) -> int:
         """Write the events (numbered, where holding the transaction is the sequencer's lock) and commit."""
@@ -66,6 +70,7 @@ class SqlStore:
         readers: engine with a pool of connections that only read.
         facts: how the dialect is spoken.
         translate: a driver's exception in our words.
+        delivers: whether jobs that become ready are sent to a broker: their deliveries are written with them.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class SqlStore:
         clock: Clock,
         signal: Signal,
         translate: Callable[[BaseException], BaseException],
+        delivers: bool = False,
     ) -> None:
         self._writer = writer
         self._readers = readers
@@ -87,8 +93,12 @@ class SqlStore:
         self._look_ups = LookUps(readers, _LOOK_UPS)
         self._statements = statements_for(writer.dialect, facts)
         self._link: Link | None = None
+        self._delivers = delivers
         self._sequencer: Link | None = None
         self._numbering = threading.Lock()
+        # For single statements, of one thread at a time; whoever finds it taken goes the way of all.
+        self._single: Link | None = None
+        self._singly = threading.Lock()
         self._group = GroupCommit(self._open_unit, translate, self._committed)
 
     @property
@@ -113,6 +123,48 @@ class SqlStore:
     def stand_by(self, work: Callable[[Tx], T]) -> Ride[T]:
         """See ``Store.stand_by``."""
         return cast("Ride[T]", self._group.stand_by(work))
+
+    def begin_job(self, worker_id: str, job_id: str, actor: str) -> Begun | None:
+        """See ``Store.begin_job``."""
+        steps = self._statements.steps
+        if steps is not None and self._singly.acquire(blocking=False):
+            begun = self._in_one(lambda cursor: steps.begin(cursor, worker_id, job_id, actor))
+            if begun is not None:
+                self._signal.notify("unnumbered")
+            return begun
+        return self.write(lambda tx: tx.begin_job(worker_id, job_id, actor))
+
+    def succeed_job(self, job_id: str, fence: int, result: str | None, actor: str) -> bool | None:
+        """See ``Store.succeed_job``."""
+        steps = self._statements.steps
+        if steps is None or not self._singly.acquire(blocking=False):
+            return None
+        done = self._in_one(lambda cursor: steps.succeed(cursor, job_id, fence, result, actor))
+        if done:
+            self._signal.notify("unnumbered")
+        return done
+
+    def _in_one(self, work: Callable[[Cursor], T]) -> T:
+        """Run one statement that commits itself; the lock is held, and let go here."""
+        try:
+            with self._translated():
+                # A connection may have been lost while it was idle: asked once more. If the statement did happen, its
+                # repetition says so: the job is not queued any more, or has ended as it was told.
+                for last in (self._single is None, True):
+                    link = self._single = self._single or Link(self._writer, self._facts)
+                    try:
+                        return work(link.cursor)
+                    except Exception as error:
+                        self._single = None
+                        link.drop()
+                        if last or not self._was_lost(error):
+                            raise
+                raise AssertionError("the loop returns or raises")
+        finally:
+            self._singly.release()
+
+    def _was_lost(self, error: Exception) -> bool:
+        return isinstance(self._translate(error), StoreUnavailable)
 
     def read(self, work: Callable[[Reader], T]) -> T:
         """See ``Store.read``."""
@@ -149,8 +201,9 @@ class SqlStore:
         """See ``Store.close``."""
         self._group.close()
         self._drop_link()
-        if self._sequencer is not None:
-            self._sequencer.drop()
+        for link in (self._sequencer, self._single):
+            if link is not None:
+                link.drop()
         self._look_ups.close()
         self._writer.dispose()
         self._readers.dispose()
@@ -159,7 +212,8 @@ class SqlStore:
         with self._translated():
             now = self._begin()
             assert self._link is not None
-            return SqlUnit(self._link, self._statements, self._clock.now() if now is None else now, self._drop_link)
+            at = self._clock.now() if now is None else now
+            return SqlUnit(self._link, self._statements, at, self._drop_link, delivers=self._delivers)
 
     def _begin(self) -> int | None:
         if self._link is not None:

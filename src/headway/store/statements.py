@@ -9,10 +9,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
 from headway.model.states import LIVE_STATES
+from headway.store.delivery_statements import DeliveryStatements
 from headway.store.dialects import DialectFacts
 from headway.store.observed_statements import ObservedStatements
 from headway.store.prepared import SIZES, ManyRows, Prepared, insert_many, positional, records
 from headway.store.rows import EVENT_COLUMNS, JOB_COLUMNS
+from headway.store.steps import Steps
 from headway.store.tables import attempts, audit, counters, events, job_labels, job_logs, jobs, sessions, workers
 from headway.store.transitions import Transitions
 
@@ -56,7 +58,9 @@ class Statements:
 
         self.facts = facts
         self.observed = ObservedStatements(dialect, facts)
+        self.deliveries = DeliveryStatements(dialect, facts)
         self.transitions = Transitions(dialect, facts)
+        self.steps = Steps(dialect, facts) if facts.round_trips else None
         # Where holding the transaction is the sequencer's lock, an event's id is its position.
         self._position = events.c.id if facts.sequencer_lock is None else events.c.pos
         self.insert_events = insert_many(

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Dialect
 from headway.model.commands import Begun
 from headway.model.states import BY_VERB, JobState, Transition, Verb
 from headway.ports.store import Move, Moved, TransitionRefused
+from headway.store.delivery_statements import not_paused
 from headway.store.dialects import DialectFacts
 from headway.store.prepared import Cursor, NewRows, Prepared, insert_many, records, size_class
 from headway.store.tables import jobs
@@ -80,6 +81,7 @@ class Transitions:
         self._facts = facts
         self._any_ready = Prepared(_ready(1), dialect)
         self._claims: dict[int, Prepared] = {}
+        self._begin_one = Prepared(begin_one(_NOW).returning(*(jobs.c[name] for name in Claimed._fields)), dialect)
         self._moves: dict[_Shape, Prepared] = {}
         self._many: dict[tuple[_Shape, int], Prepared] = {}
 
@@ -144,6 +146,11 @@ class Transitions:
             statement = self._many[shape, size] = Prepared(_move_statement(*shape, size=size), self._dialect)
         rows = [[move.job_id, move.fence, *(move.changes[name] for name in shape.changed)] for move in moves]
         return statement.rows(cursor, {"rows": json.dumps(rows), "now": now})
+
+    def begin(self, cursor: Cursor, worker_id: str, job_id: str, now: int) -> Claimed | None:
+        """Begin this job under a new fence, if it may begin."""
+        found = self._begin_one.rows(cursor, {"worker": worker_id, "job_id": job_id, "now": now})
+        return Claimed._make(found[0]) if found else None
 
     def any_ready(self, cursor: Cursor, now: int) -> bool:
         """Whether a job waits that may begin."""
@@ -249,18 +256,52 @@ def _ready(limit: int) -> sa.Select[Any]:
     """Ids of the first jobs that may begin."""
     return (
         sa.select(jobs.c.id)
-        .where(_state_in(BY_VERB[Verb.BEGIN].from_states), jobs.c.held_by.is_(None))
-        .where(sa.or_(jobs.c.expires_at.is_(None), jobs.c.expires_at > _NOW))
+        .where(*_may_begin(_NOW))
         .order_by(jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
         .limit(sa.literal_column(str(int(limit))))
     )
 
 
+def _may_begin(now: sa.ColumnElement[int], *, hidden: bool = False) -> tuple[sa.ColumnElement[bool], ...]:
+    """What must hold of a job that begins; ``hidden`` keeps the state from the indexes, where the id finds the job."""
+    column = jobs.c.state + sa.literal_column("''") if hidden else jobs.c.state
+    return (
+        _state_in(BY_VERB[Verb.BEGIN].from_states, column),
+        jobs.c.held_by.is_(None),
+        sa.or_(jobs.c.expires_at.is_(None), jobs.c.expires_at > now),
+        not_paused(jobs.c.queue),
+    )
+
+
 def _claim_statement(facts: DialectFacts, limit: int) -> sa.UpdateBase:
-    row = BY_VERB[Verb.BEGIN]
-    now, ready = _NOW, _ready(limit)
+    ready = _ready(limit)
     if facts.skip_locked:
         ready = ready.with_for_update(skip_locked=True)
+    chosen = jobs.c.id.in_(ready.scalar_subquery()) if not facts.skip_locked else jobs.c.id.in_(ready)
+    return _begin(_NOW).where(chosen).returning(*(jobs.c[name] for name in Claimed._fields))
+
+
+def begin_one(now: sa.ColumnElement[int]) -> sa.Update:
+    """The UPDATE that begins the job ``job_id`` if it may begin."""
+    return _begin(now).where(jobs.c.id == sa.bindparam("job_id", type_=sa.String), *_may_begin(now, hidden=True))
+
+
+def succeed_one(now: sa.ColumnElement[int]) -> sa.Update:
+    """The UPDATE that ends the job ``job_id`` with the result ``new_result``, by the holder of ``held_fence``."""
+    row = BY_VERB[Verb.SUCCEED]
+    values: dict[str, Any] = {"state": sa.literal_column(f"'{row.to_state}'"), "error": sa.null()}
+    values |= {"result": sa.bindparam("new_result", type_=sa.Text)} | dict.fromkeys(_stamped(row), now)
+    return (
+        sa.update(jobs)
+        .values(values)
+        .where(jobs.c.id == sa.bindparam("job_id", type_=sa.String))
+        .where(_state_in(row.from_states, jobs.c.state + sa.literal_column("''")))
+        .where(jobs.c.fence == sa.bindparam("held_fence", type_=sa.Integer))
+    )
+
+
+def _begin(now: sa.ColumnElement[int]) -> sa.Update:
+    row = BY_VERB[Verb.BEGIN]
     nothing = sa.null()
     cleared = ("cancel_requested_at", "progress_done", "progress_total", "progress_message")
     values: dict[str, Any] = dict.fromkeys((*cleared, "custom_state", "custom_meta"), nothing)
@@ -272,5 +313,4 @@ def _claim_statement(facts: DialectFacts, limit: int) -> sa.UpdateBase:
         "started_at": sa.func.coalesce(jobs.c.started_at, now),
     }
     values |= dict.fromkeys(_stamped(row), now)
-    chosen = jobs.c.id.in_(ready.scalar_subquery()) if not facts.skip_locked else jobs.c.id.in_(ready)
-    return sa.update(jobs).values(values).where(chosen).returning(*(jobs.c[name] for name in Claimed._fields))
+    return sa.update(jobs).values(values)

@@ -13,11 +13,12 @@ from headway.model.commands import BeatAnswer, BeatReport, Begun, NewLogLine
 from headway.model.job import Job, Session
 from headway.model.states import BY_VERB, JobState, Verb
 from headway.ports.store import EndedAttempt, Lapsed, Move, Moved, TransitionRefused
+from headway.store.delivery_tx import SqlDeliveryTx
 from headway.store.observed_tx import SqlObservedTx
 from headway.store.prepared import Cursor
 from headway.store.rows import JOB_COLUMNS, JobRow, to_job
 from headway.store.statements import Statements
-from headway.store.transitions import to_begun
+from headway.store.transitions import Claimed, to_begun
 
 KEPT_LOG_LINES = 10_000
 _LOG_TRIM_EVERY = 500
@@ -47,9 +48,10 @@ class SqlTx:
         cursor: of a connection whose transaction has begun.
         statements: the store's prepared statements.
         now: the store's time for the whole transaction, UTC microseconds.
+        delivers: whether a job that becomes ready is to be sent to a broker.
     """
 
-    def __init__(self, cursor: Cursor, statements: Statements, now: int) -> None:
+    def __init__(self, cursor: Cursor, statements: Statements, now: int, *, delivers: bool = False) -> None:
         self._cursor = cursor
         self._statements = statements
         self._now = now
@@ -58,6 +60,8 @@ class SqlTx:
         self._ended: list[tuple[Any, ...]] = []
         self._labels: list[tuple[Any, ...]] = []
         self._audited: list[tuple[Any, ...]] = []
+        # Whether each job that moved is to be delivered now; None where nothing is delivered.
+        self._ready: dict[str, bool] | None = {} if delivers else None
         self.writes = 0
         self.made_ready = False
 
@@ -69,6 +73,11 @@ class SqlTx:
     def observed(self) -> SqlObservedTx:
         """See ``Tx.observed``."""
         return SqlObservedTx(self._cursor, self._statements.observed, self._wrote)
+
+    @property
+    def deliveries(self) -> SqlDeliveryTx:
+        """See ``Tx.deliveries``."""
+        return SqlDeliveryTx(self._cursor, self._statements.deliveries, self._now, self._wrote)
 
     def _wrote(self) -> None:
         self.writes += 1
@@ -93,6 +102,8 @@ class SqlTx:
         for row in rows:
             verb = Verb.SUBMIT if row["state"] == JobState.QUEUED else Verb.SCHEDULE
             self.made_ready = self.made_ready or verb is Verb.SUBMIT
+            if self._ready is not None and verb is Verb.SUBMIT:
+                self._ready[row["id"]] = True
             self._event(row["id"], row["task"], verb, 0, 0, row["actor"], None)
             if row["labels"]:
                 self._labels += [
@@ -130,25 +141,37 @@ class SqlTx:
         if isinstance(answer, TransitionRefused):
             return answer
         moved, task = answer
-        if moved.state is JobState.QUEUED:
-            self.made_ready = True
+        ready = moved.state is JobState.QUEUED
+        self.made_ready = self.made_ready or ready
+        if self._ready is not None and (ready or not BY_VERB[move.verb].needs_fence):
+            self._ready[move.job_id] = ready
         self._event(move.job_id, task, move.verb, moved.attempts, moved.fence, actor, move.data)
         return moved
 
     def claim(self, worker_id: str, limit: int, actor: str) -> list[Begun]:
         """See ``Tx.claim``."""
         self.writes += 1
-        now, begun = self._now, []
-        for row in self._statements.transitions.claim(self._cursor, worker_id, limit, now):
-            self._begun.append(
-                (
-                    row.id, row.fence, row.attempts, row.next_task, row.next_args, row.next_kwargs,
-                    worker_id, now, None, None, None,
-                )
-            )  # fmt: skip
-            self._event(row.id, row.next_task or row.task, Verb.BEGIN, row.attempts, row.fence, actor, None)
-            begun.append(to_begun(row, now))
-        return begun
+        taken = self._statements.transitions.claim(self._cursor, worker_id, limit, self._now)
+        return [self._began(row, worker_id, actor) for row in taken]
+
+    def begin_job(self, worker_id: str, job_id: str, actor: str) -> Begun | None:
+        """See ``Tx.begin_job``."""
+        self.writes += 1
+        row = self._statements.transitions.begin(self._cursor, worker_id, job_id, self._now)
+        return None if row is None else self._began(row, worker_id, actor)
+
+    def _began(self, row: Claimed, worker_id: str, actor: str) -> Begun:
+        now = self._now
+        self._begun.append(
+            (
+                row.id, row.fence, row.attempts, row.next_task, row.next_args, row.next_kwargs,
+                worker_id, now, None, None, None,
+            )
+        )  # fmt: skip
+        self._event(row.id, row.next_task or row.task, Verb.BEGIN, row.attempts, row.fence, actor, None)
+        if self._ready is not None:
+            self._ready[row.id] = False
+        return to_begun(row, now)
 
     def any_ready(self) -> bool:
         """See ``Tx.any_ready``."""
@@ -379,6 +402,8 @@ class SqlTx:
         """Write what was collected; events numbered from ``head`` on when the caller holds the sequencer's lock."""
         self._write_attempts()
         statements = self._statements
+        if self._ready:
+            self._write_deliveries(self._ready)
         if self._labels:
             statements.insert_labels.run(self._cursor, self._labels)
         if self._audited:
@@ -390,6 +415,14 @@ class SqlTx:
                 numbered = [(place, place, *row) for place, row in enumerate(self._events, start=head + 1)]
             statements.insert_events.run(self._cursor, numbered)
         self._events, self._labels, self._audited = [], [], []
+
+    def _write_deliveries(self, ready: dict[str, bool]) -> None:
+        statements = self._statements.deliveries
+        for wanted, statement in ((True, statements.write), (False, statements.remove)):
+            ids = [job_id for job_id, is_ready in ready.items() if is_ready is wanted]
+            if ids:
+                statement.change(self._cursor, {"ids": json.dumps(ids)})
+        self._ready = {}
 
 
 def _report(report: BeatReport) -> list[Any]:
