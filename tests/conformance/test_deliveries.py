@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -60,7 +60,7 @@ class Yard:
 
 
 @pytest.fixture
-def yard(database: Database) -> Iterator[Yard]:
+def yard(database: Database) -> Yard:
     return Yard(database)
 
 

@@ -11,7 +11,6 @@ from contextlib import closing
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 
 from headway.model.evidence import Evidence
 from headway.model.observed import ListTasks, ObservedQueue, ObservedWorker
@@ -267,7 +266,7 @@ def test_ids_are_in_the_order_of_code_points_whatever_the_language_of_the_databa
             order = file.execute("SELECT coll FROM pragma_index_xinfo('ix_observed_tasks_listed') WHERE name = 'id'")
             assert order.fetchall() == [("BINARY",)]
         return
-    columns = {("jobs", "id"), ("job_labels", "job_id"), ("observed_tasks", "id")}
+    columns = {("jobs", "id"), ("job_labels", "job_id"), ("observed_tasks", "id"), ("deliveries", "job_id")}
     with psycopg.connect(database.url) as connection:
         found = connection.execute(
             "SELECT c.relname, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
@@ -277,23 +276,19 @@ def test_ids_are_in_the_order_of_code_points_whatever_the_language_of_the_databa
     assert set(found) == columns
 
 
-def test_a_database_of_before_observations_is_upgraded(database: Database) -> None:
-    engine = (
-        postgres_engine(database.url, read_only=False)
-        if database.kind == "postgres"
-        else sqlite_engine(database.folder / "registry.db", read_only=False)
-    )
+@pytest.mark.parametrize("version", ["0001", "0002", "0003"])
+def test_a_database_of_an_older_version_is_upgraded(database: Database, version: str) -> None:
+    path = database.folder / "registry.db"
+    if database.kind == "postgres":
+        engine = postgres_engine(database.url, read_only=False)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    else:
+        path.unlink()
+        engine = sqlite_engine(path, read_only=False)
     try:
-        assert differences(engine) == []
-        with engine.connect() as connection:
-            tables = [
-                name for name in sa.inspect(connection).get_table_names() if name.startswith(("observed_", "observers"))
-            ]
-            assert len(tables) == 7
-            for name in tables:
-                connection.exec_driver_sql(f"DROP TABLE {name}")
-            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
-            connection.commit()
+        assert upgrade_schema(engine, version).found == version
+        assert differences(engine) != []
         assert upgrade_schema(engine) == check_schema(engine)
         assert differences(engine) == []
     finally:

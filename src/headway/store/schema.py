@@ -93,8 +93,8 @@ def _file_bytes(connection: Connection) -> int:
     return int(pages) * int(size)
 
 
-def upgrade_schema(engine: Engine) -> SchemaState:
-    """Bring the database to the expected version; safe beside another process doing the same."""
+def upgrade_schema(engine: Engine, to: str = "head") -> SchemaState:
+    """Bring the database to a version, the expected one; safe beside another process doing the same."""
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
@@ -114,7 +114,7 @@ def upgrade_schema(engine: Engine) -> SchemaState:
             if not state.current:
                 config = _config()
                 config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                command.upgrade(config, to)
             connection.commit()
             return schema_state(connection)
         finally:
