@@ -142,7 +142,7 @@ def test_a_paused_queue_neither_sends_nor_begins(yard: Yard) -> None:
     assert [begun.job_id for begun in yard.door.begin(10)] == [other]
     (paused,) = yard.store.read(lambda reader: reader.deliveries.paused())
     assert (paused.name, paused.actor, paused.reason) == ("slow", "me", "too hot")
-    assert yard.store.read(lambda reader: reader.deliveries.next_due()) is None
+    assert yard.store.read(lambda reader: reader.deliveries.next_due(0)) is None
     assert yard.store.write(lambda tx: tx.deliveries.resume("slow"))
     assert [one.job_id for one in yard.take()] == [job_id]
     assert yard.begin(job_id) is not None

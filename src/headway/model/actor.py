@@ -39,6 +39,8 @@ PERMISSIONS: dict[str, Role] = {
     "cancel_job": Role.OPERATOR,
     "rerun_job": Role.OPERATOR,
     "forget_result": Role.OPERATOR,
+    "pause_queue": Role.OPERATOR,
+    "resume_queue": Role.OPERATOR,
     "save_session": Role.OPERATOR,
     "delete_session": Role.ADMIN,
     "run_retention": Role.ADMIN,

@@ -112,6 +112,6 @@ class DeliveryReader(Protocol):
         """By queue, what waits behind the broker or for the relay."""
         ...
 
-    def next_due(self) -> int | None:
-        """When the next delivery is due, UTC microseconds; those of paused queues do not count."""
+    def next_due(self, taken_before: int) -> int | None:
+        """When the next delivery is due, UTC microseconds; none of a paused queue, or taken since ``taken_before``."""
         ...

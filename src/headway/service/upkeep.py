@@ -87,7 +87,7 @@ def rescue_lapsed(ctx: Context, *, silent_for: float | None) -> RescueReport:
         before = tx.now() - int(silent_for * 1_000_000) if silent_for is not None else 2**62
         taken: dict[Verb, list[str]] = {Verb.RESCUE: [], Verb.LOSE: [], Verb.STOP: []}
         for lapsed in tx.lapsed(before, _BATCH):
-            verb = _take_over(ctx, tx, lapsed)
+            verb = take_over(ctx, tx, lapsed)
             if verb is not None:
                 taken[verb].append(lapsed.job_id)
         # A lost worker may run nothing and still hold jobs with threads that never came back.
@@ -115,7 +115,8 @@ def rescue_lapsed(ctx: Context, *, silent_for: float | None) -> RescueReport:
     return whole
 
 
-def _take_over(ctx: Context, tx: Tx, lapsed: Lapsed) -> Verb | None:
+def take_over(ctx: Context, tx: Tx, lapsed: Lapsed) -> Verb | None:
+    """End an attempt whose worker is gone: its job is queued again, or fails, or was to be cancelled; None if refused."""
     limits = ctx.services.limits
     gone = ErrorInfo(
         code="worker_lost",

@@ -82,7 +82,9 @@ class DeliveryStatements:
             ).group_by(d.queue)
         )
         self.next_due = prepare(
-            sa.select(sa.func.min(d.due_at)).where(d.due_at.is_not(None), d.taken_at.is_(None), not_paused(d.queue))
+            sa.select(sa.func.min(d.due_at))
+            .where(d.due_at.is_not(None), not_paused(d.queue))
+            .where(sa.or_(d.taken_at.is_(None), d.taken_at < _p("taken_before", _BIG)))
         )
         self.payload = prepare(
             sa.select(*_PAYLOAD)

@@ -95,7 +95,7 @@ class SqlDeliveryReader:
         """See ``DeliveryReader.outstanding``."""
         return {row[0]: Outstanding(*row[1:]) for row in self._access.rows(self._statements.outstanding, {})}
 
-    def next_due(self) -> int | None:
+    def next_due(self, taken_before: int) -> int | None:
         """See ``DeliveryReader.next_due``."""
-        found = self._access.rows(self._statements.next_due, {})
+        found = self._access.rows(self._statements.next_due, {"taken_before": taken_before})
         return None if not found else found[0][0]
