@@ -45,11 +45,13 @@ class Outstanding(NamedTuple):
 
     Attributes:
         sent: how many a broker should hold, those that workers have taken included.
+        received: how many of them workers have taken, as far as they have said so.
         unsent: how many wait for the relay.
         oldest_sent_at: UTC microseconds; None where nothing was sent.
     """
 
     sent: int
+    received: int
     unsent: int
     oldest_sent_at: int | None
 

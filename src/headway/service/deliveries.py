@@ -24,6 +24,7 @@ _SETTLED_SECONDS: Final = 10.0
 
 def take_deliveries(ctx: Context, limit: int) -> list[Delivery]:
     """Take deliveries that are due, for this relay alone."""
+
     def work(tx: Tx) -> list[Delivery]:
         return tx.deliveries.take(limit, tx.now() - int(_TAKEN_SECONDS * 1_000_000))
 
@@ -71,17 +72,20 @@ def outstanding_deliveries(ctx: Context) -> dict[str, Outstanding]:
     return ctx.services.store.read(lambda reader: reader.deliveries.outstanding())
 
 
-def send_lost_messages(ctx: Context, held: Mapping[str, int]) -> int:
-    """Send the oldest again where a broker holds less than it was given; how many.
+def missing_messages(ctx: Context, waiting: Mapping[str, int]) -> dict[str, int]:
+    """By queue, how many messages a broker should have and has not.
 
     Args:
         ctx: the relay's.
-        held: by queue, how many messages the broker has, those that workers have not acknowledged included.
+        waiting: by queue, how many messages the broker has that no worker has taken.
     """
     known = outstanding_deliveries(ctx)
-    missing = {name: one.sent - held[name] for name, one in known.items() if name in held and one.sent > held[name]}
-    if not missing:
-        return 0
+    missing = {name: one.sent - one.received - waiting[name] for name, one in known.items() if name in waiting}
+    return {name: count for name, count in missing.items() if count > 0}
+
+
+def send_missing(ctx: Context, missing: Mapping[str, int]) -> int:
+    """Send the oldest again of each queue, as many as are missing and never the whole backlog; how many."""
 
     def work(tx: Tx) -> int:
         before = tx.now() - int(_SETTLED_SECONDS * 1_000_000)

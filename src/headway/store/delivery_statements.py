@@ -77,6 +77,7 @@ class DeliveryStatements:
             sa.select(
                 d.queue,
                 sa.func.count(d.sent_at),
+                sa.func.count(d.worker_id),
                 sa.func.count(d.due_at),
                 sa.func.min(d.sent_at),
             ).group_by(d.queue)

@@ -65,7 +65,10 @@ class Attachment:
     Attributes:
         app: the application.
         backend: its result backend, over the door.
+        amqp_class: mixed in front of the application's own.
     """
+
+    amqp_class: type[RecordingAMQP]
 
     def __init__(self, app: Celery, door: JobDoor | Callable[[], JobDoor], cancel: Cancel | None) -> None:
         self.app = app
@@ -91,8 +94,8 @@ class Attachment:
         app: Any = self.app
         app._headway = self  # noqa: SLF001 - our own name on their object, read by `attachment_of`
         amqp = app.amqp
-        if not isinstance(amqp, _RecordingAMQP):
-            amqp.__class__ = type("RecordingAMQP", (_RecordingAMQP, type(amqp)), {})
+        if not isinstance(amqp, self.amqp_class):
+            amqp.__class__ = type(self.amqp_class.__name__.strip("_"), (self.amqp_class, type(amqp)), {})
         for cached in ("send_task_message", "create_task_message"):
             amqp.__dict__.pop(cached, None)
         amqp.headway = self
@@ -101,9 +104,14 @@ class Attachment:
         for task in app.tasks.values():
             task.backend = None
         app.producer_or_acquire = app.default_producer = self._sending
+        app.control.revoke = self._revoke
+        self._replace_connections()
+
+    def _replace_connections(self) -> None:
+        """Refuse every way to a broker, and be the application of every thread."""
+        app: Any = self.app
         for name in ("connection", "connection_for_read", "connection_for_write"):
             setattr(app, name, _refuse_connection)
-        app.control.revoke = self._revoke
         app.set_default()
         app.set_current()
 
@@ -206,19 +214,14 @@ _IN_BATCH = nullcontext(_NO_PRODUCER)
 _AS_IT_IS = nullcontext()
 
 
-class _RecordingAMQP(AMQP):
+class RecordingAMQP(AMQP):
     """Mixed in front of the application's own AMQP class: same routes and messages, another way out."""
 
     headway: Attachment
 
     @property
-    def producer_pool(self) -> Any:
-        return _NO_PRODUCER
-
-    publisher_pool = producer_pool
-
-    @property
     def create_task_message(self) -> Any:
+        """What builds a message."""
         # The texts are for brokers' messages and cost half of a send; the arguments themselves are stored.
         return partial(self.as_task_v2, argsrepr="", kwargsrepr="", origin="headway")
 
@@ -257,3 +260,16 @@ class _RecordingAMQP(AMQP):
             signals.after_task_publish.send(
                 sender=name, body=body, headers=all_headers, exchange=exchange or "", routing_key=queue_name
             )
+
+
+class _BrokerlessAMQP(RecordingAMQP):
+    """Without a producer to anything."""
+
+    @property
+    def producer_pool(self) -> Any:
+        return _NO_PRODUCER
+
+    publisher_pool = producer_pool
+
+
+Attachment.amqp_class = _BrokerlessAMQP

@@ -1,0 +1,210 @@
+"""A Celery application whose sends are recorded, and which keeps its broker.
+
+What differs from an application of the embedded engine: its connections stay as they are, because its workers and its
+remote control need them; nothing of its configuration is read before the application itself reads it; tasks may opt out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from celery import Celery
+from kombu.utils.imports import symbol_by_name
+from kombu.utils.objects import cached_property
+
+from headway.engine.embedded.attach import Attachment, RecordingAMQP, attachment_of, real_app
+from headway.engine.embedded.backend import HeadwayBackend
+from headway.model.errors import JobNotFound, TransitionConflict
+
+if TYPE_CHECKING:
+    from headway.ports.jobdoor import JobDoor
+
+log = structlog.get_logger("headway.attach")
+# What Celery puts before the routing key of a message that RabbitMQ delays by itself.
+_DELAYED = "celery_delayed_"
+
+
+def attach_managed(app: Any, door: JobDoor | Callable[[], JobDoor]) -> ManagedAttachment:
+    """Make what this application sends recorded jobs, which managed workers run.
+
+    Nothing is opened or read now: the application may be configured afterwards.
+
+    Args:
+        app: a Celery application, or Celery's proxy of the current one.
+        door: where jobs go; a callable is asked once, at the first use.
+    """
+    real = real_app(app)
+    found = attachment_of(real)
+    if isinstance(found, ManagedAttachment):
+        found.use(door)
+        return found
+    return ManagedAttachment(real, door)
+
+
+def opted_out(task: Any) -> bool:
+    """Whether a task said ``headway=False``: it is sent and run as if Headway were not there."""
+    return getattr(task, "headway", None) is False
+
+
+class ManagedAttachment(Attachment):
+    """One application bound to one door, with its broker."""
+
+    def __init__(self, app: Celery, door: JobDoor | Callable[[], JobDoor]) -> None:
+        self.app = app
+        self._door = door
+        self._cancel = None
+        self._open = threading.local()
+        self._door_lock = threading.Lock()
+        self._replace_parts()
+
+    @cached_property
+    def backend(self) -> HeadwayBackend:  # type: ignore[override]
+        """The result backend over the door."""
+        return HeadwayBackend(self.app, self.door)
+
+    @cached_property
+    def own_backend(self) -> Any:
+        """The result backend that the application names, for tasks that opted out."""
+        return Celery._get_backend(self.app)  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def use(self, door: JobDoor | Callable[[], JobDoor]) -> None:
+        """Let jobs go through another door from now on."""
+        self._door = door
+
+    def _replace_parts(self) -> None:
+        app: Any = self.app
+        app._headway = self  # noqa: SLF001 - our own name on their object, read by `attachment_of`
+        # Each by the hook that Celery asks when the part is first needed; where it was needed already, the part itself.
+        app.amqp_cls = _mixed(ManagedAMQP, app.amqp_cls)
+        app.control_cls = _mixed(_ManagedControl, app.control_cls)
+        for name, kind in (("amqp", ManagedAMQP), ("control", _ManagedControl)):
+            part = app.__dict__.get(name)
+            if part is not None and not isinstance(part, kind):
+                part.__class__ = type(kind.__name__, (kind, type(part)), {})
+                for cached in ("send_task_message", "create_task_message"):
+                    part.__dict__.pop(cached, None)
+        app._get_backend = lambda: self.backend  # noqa: SLF001
+        app._backend_cache = None  # noqa: SLF001
+        app._local.__dict__.pop("backend", None)  # noqa: SLF001
+        app.producer_or_acquire = app.default_producer = self._sending
+        app.on_after_finalize.connect(self._settle_tasks, weak=False)
+        app.on_after_configure.connect(self._look_at_settings, weak=False)
+        if app.finalized:
+            self._settle_tasks()
+        if app.configured:
+            self._look_at_settings()
+
+    def _settle_tasks(self, **_: Any) -> None:
+        for task in self.app.tasks.values():
+            # Tasks remember the backend that they were first asked for.
+            task.backend = self.own_backend if opted_out(task) else None
+
+    def _look_at_settings(self, **_: Any) -> None:
+        if self.app.conf.task_always_eager:
+            log.warning("attach.eager", app=self.app.main, then="tasks run inside their caller and are not recorded")
+
+    def revoke(self, ids: list[str]) -> list[str]:
+        """Cancel those of the ids that are jobs, and return the others."""
+        others = []
+        for job_id in ids:
+            cancel: Any = getattr(self.door(), "cancel", None)
+            try:
+                if cancel is None:
+                    others.append(job_id)
+                else:
+                    cancel(job_id, "revoked")
+            except JobNotFound:
+                others.append(job_id)
+            except TransitionConflict:
+                # It has ended; Celery says nothing then.
+                continue
+        return others
+
+
+def _mixed(kind: type[Any], named: Any) -> type[Any]:
+    """Our class in front of the one that the application names, by a text or by the class itself."""
+    base: type[Any] = symbol_by_name(named)
+    return base if issubclass(base, kind) else type(kind.__name__, (kind, base), {})
+
+
+class ManagedAMQP(RecordingAMQP):
+    """Records what is sent; ``publish_task`` is the way to the broker, for the relay and for tasks that opted out."""
+
+    @property
+    def headway(self) -> ManagedAttachment:  # type: ignore[override]
+        found = attachment_of(self.app)
+        assert isinstance(found, ManagedAttachment)
+        return found
+
+    def send_task_message(
+        self,
+        producer: Any,
+        name: str,
+        message: Any,
+        exchange: Any = None,
+        routing_key: Any = None,
+        queue: Any = None,
+        headers: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Record the message, unless its task opted out."""
+        options |= {"exchange": exchange, "routing_key": routing_key, "queue": queue, "headers": headers}
+        task = self.app.tasks.get(name)
+        if task is not None and opted_out(task):
+            # It may have been registered after the others were settled.
+            task.backend = self.headway.own_backend
+            with Celery.producer_or_acquire(self.app, None) as real:
+                self.publish_task(real, name, message, **options)
+            return
+        if str(getattr(exchange, "name", exchange) or "").startswith(_DELAYED):
+            # For an eta on a quorum queue Celery chose RabbitMQ's own delay. Ours is a due row: the queue is meant.
+            options["exchange"] = None
+            options["routing_key"] = str(routing_key).lstrip("01.")
+        super().send_task_message(producer, name, message, **options)
+
+    @cached_property
+    def publish_task(self) -> Callable[..., Any]:
+        """Celery's own way of sending a task message."""
+        inherited: Any = self
+        sender: Callable[..., Any] = inherited._create_task_sender()  # noqa: SLF001 - of the base class, not in its types
+        return sender
+
+    @property
+    def create_task_message(self) -> Any:
+        """What builds a message: the texts of its arguments only where it goes to a broker."""
+        return self._create
+
+    def _create(self, task_id: str, name: str, *args: Any, **options: Any) -> Any:
+        task = self.app.tasks.get(name)
+        if task is None or not opted_out(task):
+            # The texts are for brokers' messages and cost half of a send; the arguments themselves are stored.
+            options |= {"argsrepr": "", "kwargsrepr": "", "origin": "headway"}
+        return self.as_task_v2(task_id, name, *args, **options)
+
+
+class _ManagedControl:
+    """Mixed in front of the application's control: revoking a job cancels it."""
+
+    app: Celery
+
+    def revoke(self, task_id: Any, destination: Any = None, terminate: bool = False, **options: Any) -> Any:
+        """Cancel jobs; ids that are none are revoked as ever. ``terminate`` stops a running one at once."""
+        found = attachment_of(self.app)
+        assert isinstance(found, ManagedAttachment)
+        ids = [str(one) for one in (task_id if isinstance(task_id, list | tuple | set) else [task_id])]
+        others = found.revoke(ids)
+        mine = [one for one in ids if one not in others]
+        inherited: Any = super()
+        if terminate and mine:
+            inherited.broadcast("headway_stop", arguments={"job_ids": mine}, destination=destination)
+        if not others:
+            return None
+        given = others if isinstance(task_id, list | tuple | set) else others[0]
+        return inherited.revoke(given, destination=destination, terminate=terminate, **options)
+
+    def terminate(self, task_id: Any, destination: Any = None, signal: str = "SIGTERM", **options: Any) -> Any:
+        """``revoke`` with ``terminate``."""
+        return self.revoke(task_id, destination=destination, terminate=True, signal=signal, **options)
