@@ -13,18 +13,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from headway.bootstrap import connect
+    from headway.bootstrap import attach, connect
     from headway.client import Client
     from headway.engine.current import CurrentJob, current_job
     from headway.engine.task import task
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "CurrentJob", "__version__", "connect", "current_job", "task"]
+__all__ = ["Client", "CurrentJob", "__version__", "attach", "connect", "current_job", "task"]
 
 _PLACES = {
     "Client": "headway.client",
     "CurrentJob": "headway.engine.current",
+    "attach": "headway.bootstrap",
     "connect": "headway.bootstrap",
     "current_job": "headway.engine.current",
     "task": "headway.engine.task",

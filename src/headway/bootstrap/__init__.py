@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headway.bootstrap.cluster import cluster_findings
     from headway.bootstrap.database import db_check, db_upgrade, retention_run, sqlite_version
+    from headway.bootstrap.managed import attach
     from headway.bootstrap.reaching import connect, connect_door, must_be_there, reach
     from headway.bootstrap.starting import up
+    from headway.bootstrap.working import work
     from headway.store.owner import file_system, prepare_directory, read_owner
 
 __all__ = [
+    "attach",
     "cluster_findings",
     "connect",
     "connect_door",
@@ -29,13 +32,16 @@ __all__ = [
     "retention_run",
     "sqlite_version",
     "up",
+    "work",
 ]
 
 _HOMES = {
     "headway.bootstrap.cluster": ("cluster_findings",),
     "headway.bootstrap.database": ("db_check", "db_upgrade", "retention_run", "sqlite_version"),
+    "headway.bootstrap.managed": ("attach",),
     "headway.bootstrap.reaching": ("connect", "connect_door", "must_be_there", "reach"),
     "headway.bootstrap.starting": ("up",),
+    "headway.bootstrap.working": ("work",),
     "headway.store.owner": ("file_system", "prepare_directory", "read_owner"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

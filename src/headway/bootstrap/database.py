@@ -43,7 +43,15 @@ class Opened:
             self.owned.release()
 
 
-def open_store(settings: Settings, *, own: bool, upgrade: bool, brief: bool = False) -> Opened:
+def open_store(
+    settings: Settings,
+    *,
+    own: bool,
+    upgrade: bool,
+    brief: bool = False,
+    delivers: bool | None = None,
+    signal: Signal | None = None,
+) -> Opened:
     """Open the registry.
 
     Args:
@@ -51,6 +59,8 @@ def open_store(settings: Settings, *, own: bool, upgrade: bool, brief: bool = Fa
         own: take the data directory's lock. SQLite is never opened without.
         brief: for one call: nothing is listened for.
         upgrade: make the schema of an empty database. An older one is never changed without being asked.
+        delivers: whether jobs that become ready are sent to a broker; what JOB_BACKEND says if None.
+        signal: instead of one that is made here (Postgres).
 
     Raises:
         DataDirectoryInUse, DataDirectoryUnusable, SchemaMismatch, StoreDamaged, StoreUnavailable: with the remedy.
@@ -58,7 +68,7 @@ def open_store(settings: Settings, *, own: bool, upgrade: bool, brief: bool = Fa
     owned = claim_directory(settings.data_dir) if own or not settings.on_postgres else None
     try:
         return (
-            _open_postgres(settings, owned, upgrade, brief=brief)
+            _open_postgres(settings, owned, upgrade, brief, delivers, signal)
             if settings.on_postgres
             else _open_sqlite(settings, owned, upgrade)
         )
@@ -85,7 +95,14 @@ def _open_sqlite(settings: Settings, owned: Ownership | None, upgrade: bool) -> 
     )
 
 
-def _open_postgres(settings: Settings, owned: Ownership | None, upgrade: bool, *, brief: bool) -> Opened:
+def _open_postgres(
+    settings: Settings,
+    owned: Ownership | None,
+    upgrade: bool,
+    brief: bool,
+    delivers: bool | None,
+    signal: Signal | None,
+) -> Opened:
     from headway.store.dbblobs import DatabaseBlobs
     from headway.store.postgres import conninfo, open_postgres, postgres_engine
     from headway.store.postgres_signals import PostgresNotice, PostgresSignal
@@ -93,9 +110,12 @@ def _open_postgres(settings: Settings, owned: Ownership | None, upgrade: bool, *
     url = settings.registry_url
     with _engine(settings) as engine:
         _ready(engine, upgrade=upgrade)
-    signal = PostgresNotice(conninfo(url)) if brief else PostgresSignal(conninfo(url))
+    if signal is None:
+        signal = PostgresNotice(conninfo(url)) if brief else PostgresSignal(conninfo(url))
+    if delivers is None:
+        delivers = settings.job_backend == "celery"
     blobs = DatabaseBlobs(postgres_engine(url, read_only=True), SystemClock(), SystemIds())
-    return Opened(open_postgres(url, clock=SystemClock(), signal=signal), blobs, signal, owned)
+    return Opened(open_postgres(url, clock=SystemClock(), signal=signal, delivers=delivers), blobs, signal, owned)
 
 
 def _ready(engine: Any, *, upgrade: bool) -> None:

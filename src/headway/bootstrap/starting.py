@@ -34,6 +34,7 @@ def up(
     app: str | None = None,
     engine_chosen: bool = True,
     watch: Mapping[str, Any] | None = None,
+    managed: bool = False,
     listener: socket.socket,
     url: str,
 ) -> int:
@@ -44,6 +45,7 @@ def up(
         app: the value of ``-A``.
         engine_chosen: whether an option or a setting named the engine.
         watch: fields of ``Watch``: the process watches a cluster and runs no jobs.
+        managed: jobs run on Celery workers, and the process looks after them.
         listener: a bound, listening socket, which the service process inherits.
         url: what the ready line says.
     """
@@ -56,6 +58,7 @@ def up(
         "app": app,
         "engine_chosen": engine_chosen,
         "watch": watch,
+        "managed": managed,
         "fd": listener.fileno(),
         "url": url,
         "supervisor": os.getpid(),
@@ -95,6 +98,10 @@ def _opened(settings: Settings, message: Mapping[str, Any], exhausted: Exhaustio
         from headway.bootstrap.observing import Watch, open_observing
 
         return open_observing(settings, Watch(**message["watch"]), message["supervisor"])
+    if message["managed"]:
+        from headway.bootstrap.service import open_service
+
+        return open_service(settings, app_spec=message["app"])
     from headway.bootstrap.node import open_node
 
     return open_node(settings, app_spec=message["app"], engine_chosen=message["engine_chosen"], on_exhausted=exhausted)

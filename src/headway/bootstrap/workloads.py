@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,12 +25,14 @@ class Workload:
         task_modules: imported by the service and by its children.
         routers, document_routers: made for the services and settings.
         adapter: what ``/mcp/capabilities`` says of it.
+        queues: of tasks that have a queue of their own on managed workers.
     """
 
     task_modules: tuple[str, ...] = ()
     routers: Callable[[Services, Settings], Sequence[APIRouter]] = lambda _, __: ()
     document_routers: Callable[[Services, Settings], Sequence[APIRouter]] = lambda _, __: ()
     adapter: Callable[[], Mapping[str, Any]] | None = None
+    queues: Mapping[str, str] = field(default_factory=dict)
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
@@ -50,12 +52,14 @@ def child_environment(settings: Settings) -> dict[str, str]:
 def workload() -> Workload:
     """PBPK. Its routes are there without its extra too, and say what to install."""
     from headway.pbpk import mounting
+    from headway.pbpk.names import POPULATION
 
     return Workload(
         task_modules=() if mounting.missing() else ("headway.pbpk.tasks",),
         routers=lambda services, settings: mounting.routers(_ways(services, settings)),
         document_routers=lambda services, settings: mounting.document_routers(_ways(services, settings)),
         adapter=mounting.adapter,
+        queues={POPULATION: "populations"},
     )
 
 

@@ -15,6 +15,7 @@ from headway.cli.doctor import doctor
 from headway.cli.jobs import jobs, submit
 from headway.cli.observe import observe
 from headway.cli.observed import queues, sitrep, tasks, workers
+from headway.cli.serve import serve, worker
 from headway.cli.up import up
 from headway.cli.values import UsageError
 from headway.model.errors import HeadwayError
@@ -34,6 +35,8 @@ app.command()(demo)
 app.command()(submit)
 app.add_typer(jobs, name="jobs")
 app.add_typer(db, name="db")
+app.command()(serve)
+app.command()(worker)
 app.command()(observe)
 app.command()(sitrep)
 app.command()(tasks)

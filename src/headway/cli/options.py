@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 DataDir = Annotated[str | None, typer.Option("--data-dir", help="Folder of everything that is written [default: var].")]
+App = Annotated[
+    str | None, typer.Option("-A", "--app", help="The application, as for `celery -A`.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Url = Annotated[str | None, typer.Option("--url", help="Talk to this server instead of the data directory's owner.")]
 ApiKey = Annotated[

@@ -8,7 +8,7 @@ from typing import Final
 LATER: Final = 99
 """The step of keys that are known but have no numbered step yet."""
 
-CURRENT_STEP: Final = 2
+CURRENT_STEP: Final = 3
 """Keys of higher steps are known and named as not yet used."""
 
 
@@ -51,7 +51,7 @@ KEYS: Final[tuple[Key, ...]] = (
         "job_backend",
         "thread",
         "thread or celery",
-        means="where jobs run: in this process' threads and children, or on Celery workers (a later step)",
+        means="where jobs run: in this process' threads and children, or on managed Celery workers",
     ),
     Key(
         "JOB_REGISTRY_PATH",
@@ -209,11 +209,54 @@ KEYS: Final[tuple[Key, ...]] = (
         2,
         means="how long an observed task is kept after it was last heard of",
     ),
-    Key("CELERY_TASK_ALWAYS_EAGER", None, "false", _ON_OFF, 3),
-    Key("CELERY_TASK_EAGER_PROPAGATES", None, "true", _ON_OFF, 3),
-    Key("CELERY_WORKER_CONCURRENCY", None, "CPU count", "a whole number, 1 or more", 3),
-    Key("CELERY_QUEUE_NAME", None, "celery", "a queue's name", 3),
-    Key("CELERY_LOG_LEVEL", None, "info", "debug, info, warning, error or critical", 3),
+    Key(
+        "CELERY_TASK_ALWAYS_EAGER",
+        "celery_task_always_eager",
+        "false",
+        _ON_OFF,
+        3,
+        means="whether tasks of Headway's own application run inside their caller, unrecorded: for tests",
+    ),
+    Key(
+        "CELERY_TASK_EAGER_PROPAGATES",
+        "celery_task_eager_propagates",
+        "true",
+        _ON_OFF,
+        3,
+        means="whether such a task's exception is raised in its caller",
+    ),
+    Key(
+        "CELERY_WORKER_CONCURRENCY",
+        "celery_worker_concurrency",
+        "CPU count",
+        "a whole number from 1 to 1024",
+        3,
+        means="attempts that a managed worker runs at once; the option `-c`",
+    ),
+    Key(
+        "CELERY_QUEUE_NAME",
+        "celery_queue_name",
+        "celery",
+        "a queue's name",
+        3,
+        means="the queue of Headway's own application for tasks that name none",
+    ),
+    Key(
+        "CELERY_LOG_LEVEL",
+        "celery_log_level",
+        "info",
+        "debug, info, warning, error or critical",
+        3,
+        means="what a managed worker says of itself; the option `--loglevel`",
+    ),
+    Key(
+        "HEADWAY_DRAIN_SECONDS",
+        "drain_seconds",
+        "10",
+        f"{_SECONDS}, 0 or more",
+        3,
+        means="what running attempts get when `headway up` or `headway worker` is asked to end; then they are given back",
+    ),
     Key("USER_TIMEZONE", None, "UTC", "an IANA time zone", 4),
     Key("scheduler.default_max_attempts", None, "3", "a whole number, 1 or more", 4),
     Key("scheduler.default_backoff_strategy", None, "exponential", "none, fixed or exponential", 4),

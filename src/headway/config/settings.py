@@ -60,7 +60,12 @@ class Settings(BaseModel):
         allowed_hosts: names under which the server may be asked for, besides loopback and the one it listens at.
         heartbeat_seconds, lease_seconds: how often a worker says it lives, and when it counts as lost.
         cancel_grace_seconds: how long a running task has to stop by itself.
-        celery_broker_url, celery_result_backend, redis_url: the cluster that is watched, where set.
+        celery_broker_url, celery_result_backend, redis_url: the cluster that is watched or managed, where set.
+        celery_task_always_eager, celery_task_eager_propagates: of Headway's own application: run inline, for tests.
+        celery_worker_concurrency: attempts that a managed worker runs at once.
+        celery_queue_name: default queue of Headway's own application.
+        celery_log_level: of managed workers.
+        drain_seconds: what running attempts get when their worker is asked to end.
         observe_arguments: ``redacted`` or ``none``: what is kept of the arguments of observed tasks.
         observed_retention_seconds: how long an observed task is kept; 0 is for ever.
         notices: sentences for the one who starts Headway (keys that are not used yet).
@@ -92,6 +97,12 @@ class Settings(BaseModel):
     celery_broker_url: str | None = None
     celery_result_backend: str | None = None
     redis_url: str | None = None
+    celery_task_always_eager: bool = False
+    celery_task_eager_propagates: bool = True
+    celery_worker_concurrency: int = Field(default_factory=cpu_count, ge=1, le=1024)
+    celery_queue_name: str = Field(default="celery", min_length=1, max_length=255)
+    celery_log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    drain_seconds: float = Field(default=10.0, ge=0)
     observe_arguments: Literal["redacted", "none"] = "redacted"
     observed_retention_seconds: float = Field(default=604_800.0, ge=0)
     notices: tuple[str, ...] = ()
@@ -111,6 +122,8 @@ class Settings(BaseModel):
         "heartbeat_seconds",
         "lease_seconds",
         "cancel_grace_seconds",
+        "celery_worker_concurrency",
+        "drain_seconds",
         mode="before",
     )
     @classmethod
@@ -120,7 +133,7 @@ class Settings(BaseModel):
             raise ValueError("a truth value is not a number")  # noqa: TRY004 - pydantic gathers ValueErrors only
         return value.strip() if isinstance(value, str) else value
 
-    @field_validator("job_backend", "isolation", "observe_arguments", mode="before")
+    @field_validator("job_backend", "isolation", "observe_arguments", "celery_log_level", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value

@@ -273,6 +273,10 @@ class Reader(Protocol):
         """One job."""
         ...
 
+    def running(self, job_id: str, fence: int) -> Begun | None:
+        """The attempt as it was begun, if it holds the job's fence and runs still."""
+        ...
+
     def list_jobs(self, query: ListJobs) -> Page[Job]:
         """A page, newest first by (submitted_at, id), by keyset."""
         ...

@@ -37,8 +37,8 @@ class WorkerDoor(JobDoor, Protocol):
         """The process that ran this attempt is gone: as the rescuer does, the job goes back to the queue, or fails."""
         ...
 
-    def holds(self, job_id: str) -> int | None:
-        """The fence under which this worker runs the job now; None where it does not."""
+    def attempt(self, job_id: str, fence: int) -> Begun | None:
+        """The attempt as it was begun, if it runs still under this fence; None where it has ended or was superseded."""
         ...
 
     def received(self, job_ids: Sequence[str]) -> None:

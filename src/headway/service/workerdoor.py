@@ -82,11 +82,9 @@ class StoreWorkerDoor(StoreJobDoor):
         if self._services.store.write(work):
             self._services.signal.notify(f"job:{job_id}")
 
-    def holds(self, job_id: str) -> int | None:
-        """See ``WorkerDoor.holds``."""
-        job = self.get(job_id)
-        mine = job is not None and job.state is JobState.RUNNING and job.worker_id == self._worker_id
-        return job.fence if mine and job is not None else None
+    def attempt(self, job_id: str, fence: int) -> Begun | None:
+        """See ``WorkerDoor.attempt``."""
+        return self._services.store.read(lambda reader: reader.running(job_id, fence))
 
     def received(self, job_ids: Sequence[str]) -> None:
         """See ``WorkerDoor.received``."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import psycopg
 import structlog
@@ -13,10 +16,41 @@ from headway.store.signals import LocalSignal
 
 log = structlog.get_logger("headway.signal")
 
-# Only these travel between processes; a job's own topic would cost a round trip per job.
-_SHARED_TOPICS = frozenset({"work", "due", "feed", "unnumbered"})
-_CHANNEL = "headway"
+# What travels between processes, and by which channel: who waits for one thing is not woken by all the others.
+_CHANNELS: Final = {
+    "work": "headway",
+    "due": "headway",
+    "feed": "headway",
+    "unnumbered": "headway",
+    "cancel": "headway_cancel",
+}
+_JOBS: Final = "headway_jobs"
 _RECONNECT_SECONDS = 1.0
+# Postgres takes less than 8,000 bytes.
+_MAX_PAYLOAD: Final = 7_000
+
+
+def channel_of(topic: str) -> str | None:
+    """The channel by which a topic travels; None for those of one process."""
+    return _JOBS if topic.startswith("job:") else _CHANNELS.get(topic)
+
+
+def _payloads(topics: set[str]) -> Iterator[tuple[str, str]]:
+    """(channel, payload) for all topics, each payload short enough. No topic holds a newline."""
+    by_channel: dict[str, list[str]] = {}
+    for topic in sorted(topics):
+        by_channel.setdefault(channel_of(topic) or "headway", []).append(topic)
+    for channel, named in by_channel.items():
+        kept: list[str] = []
+        size = 0
+        for topic in named:
+            length = len(topic.encode()) + 1
+            if kept and size + length > _MAX_PAYLOAD:
+                yield channel, "\n".join(kept)
+                kept, size = [], 0
+            kept.append(topic)
+            size += length
+        yield channel, "\n".join(kept)
 
 
 class PostgresNotice(LocalSignal):
@@ -29,7 +63,7 @@ class PostgresNotice(LocalSignal):
 
     def notify(self, topic: str) -> None:
         """See ``Signal.notify``."""
-        if topic in _SHARED_TOPICS:
+        if channel_of(topic) is not None:
             self._pending.add(topic)
 
     def close(self) -> None:
@@ -38,44 +72,74 @@ class PostgresNotice(LocalSignal):
             return
         try:
             with psycopg.connect(self._conninfo, autocommit=True, connect_timeout=5) as connection:
-                connection.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, ",".join(sorted(self._pending))))
+                for channel, payload in _payloads(self._pending):
+                    connection.execute("SELECT pg_notify(%s, %s)", (channel, payload))
         except psycopg.Error as error:
             log.warning("signal.notice_lost", error=str(error).strip())
 
 
 class PostgresSignal(LocalSignal):
-    """Adds LISTEN/NOTIFY: a listening connection and a sending one, each in a thread of its own.
+    """Adds LISTEN/NOTIFY: a sending connection, and a listening one for each channel that somebody waits for.
 
-    A lost connection is made again; meanwhile the pollers' nets catch what was missed.
+    Each has a thread of its own, which starts when it is first needed. A lost connection is made again; meanwhile the
+    pollers' nets catch what was missed.
     """
 
     def __init__(self, conninfo: str) -> None:
         super().__init__()
         self._conninfo = conninfo
-        self._pending: set[str] = set()
+        self._pending: deque[str] = deque()
         self._sender = 0
         self._send = threading.Event()
         self._closed = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._keep, args=(body,), name=f"headway-signal-{name}", daemon=True)
-            for name, body in (("listen", self._listen), ("send", self._sending))
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._starting = threading.Lock()
+        self._threads: dict[str, threading.Thread] = {}
 
     def notify(self, topic: str) -> None:
         """See ``Signal.notify``."""
         super().notify(topic)
-        if topic in _SHARED_TOPICS:
-            self._pending.add(topic)
+        if channel_of(topic) is not None:
+            self._need("send", self._sending)
+            self._pending.append(topic)
             self._send.set()
 
+    def wake_here(self, topic: str) -> None:
+        """Notify within this process alone."""
+        super().notify(topic)
+
+    def ticket(self, topic: str) -> int:
+        """See ``Signal.ticket``."""
+        self._listen_to(topic)
+        return super().ticket(topic)
+
+    @contextmanager
+    def follow(self, topic: str) -> Iterator[None]:
+        """See ``Signal.follow``."""
+        self._listen_to(topic)
+        with super().follow(topic):
+            yield
+
     def close(self) -> None:
-        """Stop both threads."""
+        """Stop all threads."""
         self._closed.set()
         self._send.set()
-        for thread in self._threads:
+        for thread in list(self._threads.values()):
             thread.join(timeout=3)
+
+    def _listen_to(self, topic: str) -> None:
+        channel = channel_of(topic)
+        if channel is not None and channel not in self._threads:
+            self._need(channel, lambda connection: self._listen(connection, channel))
+
+    def _need(self, name: str, body: Callable[[psycopg.Connection[tuple[object, ...]]], None]) -> None:
+        if name in self._threads:
+            return
+        with self._starting:
+            if name in self._threads or self._closed.is_set():
+                return
+            thread = threading.Thread(target=self._keep, args=(body,), name=f"headway-signal-{name}", daemon=True)
+            self._threads[name] = thread
+            thread.start()
 
     def _keep(self, body: Callable[[psycopg.Connection[tuple[object, ...]]], None]) -> None:
         lost = False
@@ -91,14 +155,14 @@ class PostgresSignal(LocalSignal):
                 lost = True
                 self._closed.wait(_RECONNECT_SECONDS)
 
-    def _listen(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
-        connection.execute(f"LISTEN {_CHANNEL}")
+    def _listen(self, connection: psycopg.Connection[tuple[object, ...]], channel: str) -> None:
+        connection.execute(f"LISTEN {channel}")
         while not self._closed.is_set():
             for note in connection.notifies(timeout=1.0):
                 if note.pid == self._sender:
                     # Its own words, heard here when they were said: they would be one more look at the queue.
                     continue
-                for topic in note.payload.split(","):
+                for topic in note.payload.split("\n"):
                     super().notify(topic)
 
     def _sending(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
@@ -106,8 +170,11 @@ class PostgresSignal(LocalSignal):
         while not self._closed.is_set():
             self._send.wait()
             self._send.clear()
-            topics, self._pending = self._pending, set()
+            topics: set[str] = set()
+            while self._pending:
+                topics.add(self._pending.popleft())
             if topics:
-                connection.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, ",".join(sorted(topics))))
+                for channel, payload in _payloads(topics):
+                    connection.execute("SELECT pg_notify(%s, %s)", (channel, payload))
                 # One notice serves everything that happens within a few milliseconds.
                 time.sleep(0.002)

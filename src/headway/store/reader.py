@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from headway.model.commands import ListJobs
+from headway.model.commands import Begun, ListJobs
 from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
 from headway.model.paging import read_cursor, write_cursor
 from headway.model.states import LIVE_STATES, JobState
@@ -31,6 +31,7 @@ from headway.store.rows import (
 )
 from headway.store.statements import DUE_STATES, Statements
 from headway.store.tables import attempts, job_labels, job_logs, jobs, sessions, workers
+from headway.store.transitions import Claimed, to_begun
 
 _SHOWN_WORKERS = 20
 
@@ -62,6 +63,14 @@ class SqlReader:
         """See ``Reader.get``."""
         found = self._access.rows(self._statements.get_job, {"job_id": job_id})
         return to_job(JobRow._make(found[0])) if found else None
+
+    def running(self, job_id: str, fence: int) -> Begun | None:
+        """See ``Reader.running``."""
+        found = self._access.rows(self._statements.running, {"job_id": job_id, "of_fence": fence})
+        if not found:
+            return None
+        *claimed, begun_at = found[0]
+        return to_begun(Claimed._make(claimed), begun_at)
 
     def list_jobs(self, query: ListJobs) -> Page[Job]:
         """See ``Reader.list_jobs``."""

@@ -16,7 +16,7 @@ from headway.store.prepared import SIZES, ManyRows, Prepared, insert_many, posit
 from headway.store.rows import EVENT_COLUMNS, JOB_COLUMNS
 from headway.store.steps import Steps
 from headway.store.tables import attempts, audit, counters, events, job_labels, job_logs, jobs, sessions, workers
-from headway.store.transitions import Transitions
+from headway.store.transitions import Claimed, Transitions
 
 _RUNNING = jobs.c.state == sa.literal_column("'running'")
 # Hidden from the index by state, which SQLite would take although it finds the whole backlog.
@@ -89,6 +89,11 @@ class Statements:
             sa.select(attempts.c.outcome).where(
                 attempts.c.job_id == _p("of_job"), attempts.c.fence == _p("of_fence", sa.Integer)
             )
+        )
+        self.running = prepare(
+            sa.select(*(jobs.c[name] for name in Claimed._fields), attempts.c.begun_at)
+            .join(attempts, sa.and_(attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence))
+            .where(jobs.c.id == _p("job_id"), jobs.c.fence == _p("of_fence", sa.Integer), _RUNNING)
         )
         self.request_cancel = prepare(
             sa.update(jobs)

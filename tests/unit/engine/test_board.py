@@ -48,7 +48,7 @@ def test_a_child_that_died_while_it_wrote_is_not_believed() -> None:
     board = Board()
     board.begin(0, 1, "a", 1, 0.0)
     # As if killed between its first and its last write.
-    memory = board._memory  # noqa: SLF001
+    memory = board._memory
     memory[8:16] = (-2).to_bytes(8, "little", signed=True)
     assert board.running(1) == []
     turn = board.begin(0, 2, "b", 2, 0.0)

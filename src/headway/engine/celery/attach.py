@@ -20,6 +20,7 @@ from headway.engine.embedded.backend import HeadwayBackend
 from headway.model.errors import JobNotFound, TransitionConflict
 
 if TYPE_CHECKING:
+    from headway.engine.celery.worker import ManagedWorker, WorkerHouse
     from headway.ports.jobdoor import JobDoor
 
 log = structlog.get_logger("headway.attach")
@@ -50,7 +51,15 @@ def opted_out(task: Any) -> bool:
 
 
 class ManagedAttachment(Attachment):
-    """One application bound to one door, with its broker."""
+    """One application bound to one door, with its broker.
+
+    Attributes:
+        house: what a worker of this application is built with; None where it only sends.
+        worker: the managed worker that runs in this process.
+    """
+
+    house: WorkerHouse | None = None
+    worker: ManagedWorker | None = None
 
     def __init__(self, app: Celery, door: JobDoor | Callable[[], JobDoor]) -> None:
         self.app = app
@@ -61,7 +70,7 @@ class ManagedAttachment(Attachment):
         self._replace_parts()
 
     @cached_property
-    def backend(self) -> HeadwayBackend:  # type: ignore[override]
+    def backend(self) -> HeadwayBackend:
         """The result backend over the door."""
         return HeadwayBackend(self.app, self.door)
 
@@ -90,6 +99,8 @@ class ManagedAttachment(Attachment):
         app._backend_cache = None  # noqa: SLF001
         app._local.__dict__.pop("backend", None)  # noqa: SLF001
         app.producer_or_acquire = app.default_producer = self._sending
+        app.steps["worker"].add("headway.engine.celery.worker:WorkerStep")
+        app.steps["consumer"].add("headway.engine.celery.worker:ConsumerStep")
         app.on_after_finalize.connect(self._settle_tasks, weak=False)
         app.on_after_configure.connect(self._look_at_settings, weak=False)
         if app.finalized:
@@ -98,7 +109,8 @@ class ManagedAttachment(Attachment):
             self._look_at_settings()
 
     def _settle_tasks(self, **_: Any) -> None:
-        for task in self.app.tasks.values():
+        tasks: dict[str, Any] = self.app.tasks
+        for task in tasks.values():
             # Tasks remember the backend that they were first asked for.
             task.backend = self.own_backend if opted_out(task) else None
 
@@ -135,6 +147,7 @@ class ManagedAMQP(RecordingAMQP):
 
     @property
     def headway(self) -> ManagedAttachment:  # type: ignore[override]
+        """The attachment of its application."""
         found = attachment_of(self.app)
         assert isinstance(found, ManagedAttachment)
         return found

@@ -173,7 +173,7 @@ class Monitor:
     def _beat(self, now: float) -> None:
         self._last_beat = now
         runs = self._held()
-        if not runs:
+        if not runs and not self._settings.beats_idle:
             return
         # The last news of an attempt that has ended are its finish's.
         reports = [BeatReport(run.id, run.fence) if run.ended else run.beat_report() for run in runs]

@@ -28,6 +28,7 @@ class EngineSettings:
         child_max_tasks: a child is replaced after that many attempts; 0 is never.
         memory_limit_mb: resident memory of a child for tasks that set no limit; None is no limit.
         hostname: what ``self.request.hostname`` says.
+        beats_idle: whether it beats while nothing runs: others judge by that whether this worker lives.
     """
 
     spool_dir: Path
@@ -44,6 +45,7 @@ class EngineSettings:
     child_max_tasks: int = 0
     memory_limit_mb: int | None = None
     hostname: str = "headway"
+    beats_idle: bool = False
 
     @property
     def exhausted_at(self) -> int:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
 from celery import states
 from celery.app import trace
 from celery.app.task import Context
+from celery.exceptions import NotRegistered
 from kombu.exceptions import EncodeError
 
 from headway.engine.codec import loads
@@ -33,7 +36,17 @@ _log = logging.getLogger(__name__)
 TraceFunction = Callable[[str, Any, Any, dict[str, Any]], Any]
 
 _PERMANENT = frozenset({ErrorKind.INVALID, ErrorKind.NOT_FOUND, ErrorKind.SETUP, ErrorKind.TOO_LARGE})
+_NO_MESSAGE: Mapping[str, Any] = MappingProxyType({})
 _RESERVED = frozenset({"callbacks", "errbacks", "chain", "headers"})
+
+
+def failed_trace(error: BaseException) -> Any:
+    """What Celery's tracer would answer for an error that it did not see itself."""
+    try:
+        raise error
+    except type(error):
+        tuples: Any = trace
+        return tuples.trace_ok_t(ExceptionInfo(), tuples.TraceInfo(states.FAILURE, error), 0.0, None)
 
 
 class Tracer:
@@ -53,23 +66,35 @@ class Tracer:
 
     def run(self, run: RunningAttempt) -> Finish:
         """Run the attempt's task in this thread, to its end, and say how it ended. Never raises."""
+        return self.trace(run)[0]
+
+    def trace(self, run: RunningAttempt, message: Mapping[str, Any] = _NO_MESSAGE) -> tuple[Finish, Any]:
+        """As ``run``, and what Celery's tracer answered, as a worker's pool wants it.
+
+        Args:
+            run: the attempt.
+            message: what the message that brought it says; the record wins.
+        """
         begun = run.begun
         task = self._tasks.get(begun.task)
         if task is None:
-            return self._unknown(begun)
+            finish = self._unknown(begun)
+            assert finish.error is not None
+            return finish, failed_trace(NotRegistered(finish.error.message))
         # Celery's stacks of current tasks are per thread, `current_job()` is per context: both are undone here.
         token = _current.set(run)
         try:
             found = self._traces.get(begun.task)
             trace_function = found[1] if found is not None and found[0] is task else self._build(begun.task, task)
-            ended = trace_function(begun.job_id, loads(begun.args_json), loads(begun.kwargs_json), self._request(begun))
+            request = self._request(begun, message)
+            ended = trace_function(begun.job_id, loads(begun.args_json), loads(begun.kwargs_json), request)
         except Exception as error:  # noqa: BLE001 - the tracer's own failures are failures of the attempt
-            return _failed(run, error, python_error(error))
+            return _failed(run, error, python_error(error)), failed_trace(error)
         except BaseException as error:  # noqa: BLE001 - SystemExit in a task ends the attempt, not the server
-            return _exited(run, error)
+            return _exited(run, error), failed_trace(RuntimeError(f"the task left Python by {type(error).__name__}"))
         finally:
             _current.reset(token)
-        return _finish(run, ended)
+        return _finish(run, ended), ended
 
     def lost(self, run: RunningAttempt, finish: Finish) -> Finish:
         """The finish of an attempt that its child did not live to report, with what its errbacks send.
@@ -94,7 +119,7 @@ class Tracer:
             _current.reset(token)
         return replace(finish, sends=tuple(run.sends))
 
-    def _request(self, begun: Begun) -> dict[str, Any]:
+    def _request(self, begun: Begun, message: Mapping[str, Any] = _NO_MESSAGE) -> dict[str, Any]:
         job_id = begun.job_id
         request: dict[str, Any] = {
             "id": job_id,
@@ -116,6 +141,9 @@ class Tracer:
             # Not None: Celery would otherwise build the set of all its own header names for every request.
             "headers": {} if begun.traceparent is None else {"traceparent": begun.traceparent},
         }
+        if message:
+            # How it was really delivered is the broker's to say.
+            request = {**message, **request, "delivery_info": message["delivery_info"]}
         if begun.canvas_json:
             canvas = loads(begun.canvas_json)
             request.update((key, value) for key, value in canvas.items() if key not in _RESERVED)
