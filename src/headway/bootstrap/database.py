@@ -51,6 +51,7 @@ def open_store(
     brief: bool = False,
     delivers: bool | None = None,
     signal: Signal | None = None,
+    checked: bool = False,
 ) -> Opened:
     """Open the registry.
 
@@ -61,6 +62,7 @@ def open_store(
         upgrade: make the schema of an empty database. An older one is never changed without being asked.
         delivers: whether jobs that become ready are sent to a broker; what JOB_BACKEND says if None.
         signal: instead of one that is made here (Postgres).
+        checked: the schema was looked at by whoever started this process.
 
     Raises:
         DataDirectoryInUse, DataDirectoryUnusable, SchemaMismatch, StoreDamaged, StoreUnavailable: with the remedy.
@@ -68,7 +70,7 @@ def open_store(
     owned = claim_directory(settings.data_dir) if own or not settings.on_postgres else None
     try:
         return (
-            _open_postgres(settings, owned, upgrade, brief, delivers, signal)
+            _open_postgres(settings, owned, upgrade, brief, delivers, signal, checked)
             if settings.on_postgres
             else _open_sqlite(settings, owned, upgrade)
         )
@@ -102,14 +104,16 @@ def _open_postgres(
     brief: bool,
     delivers: bool | None,
     signal: Signal | None,
+    checked: bool,
 ) -> Opened:
     from headway.store.dbblobs import DatabaseBlobs
     from headway.store.postgres import conninfo, open_postgres, postgres_engine
     from headway.store.postgres_signals import PostgresNotice, PostgresSignal
 
     url = settings.registry_url
-    with _engine(settings) as engine:
-        _ready(engine, upgrade=upgrade)
+    if not checked:
+        with _engine(settings) as engine:
+            _ready(engine, upgrade=upgrade)
     if signal is None:
         signal = PostgresNotice(conninfo(url)) if brief else PostgresSignal(conninfo(url))
     if delivers is None:

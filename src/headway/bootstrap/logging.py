@@ -19,6 +19,32 @@ def _mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[st
     return event
 
 
+def log_through_celery() -> None:
+    """Log lines of a managed worker: through the standard library's logging, which Celery sets up and sends where it likes."""
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            _mask,
+            _as_line,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    # What migrations say of themselves is nobody's concern here.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _as_line(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+    words = [str(event.pop("event", ""))]
+    trace = event.pop("exception", None)
+    words += [f"{name}={value}" for name, value in event.items()]
+    return " ".join(words) + (f"\n{trace}" if trace else "")
+
+
 def set_up_logging(level: int = logging.INFO) -> None:
     """Configure structlog and the standard library's logging for this process; output goes to stderr."""
     on_terminal = sys.stderr.isatty()

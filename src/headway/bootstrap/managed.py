@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 import headway
-from headway.bootstrap.reaching import LooseDoor, local_actor
+from headway.bootstrap.logging import log_through_celery
+from headway.bootstrap.reaching import LooseDoor, local_actor, quiet
 from headway.config import Settings, load_settings
 from headway.engine.celery.attach import ManagedAttachment, attach_managed
 from headway.engine.celery.runner import WorkerSettings
@@ -31,6 +32,18 @@ if TYPE_CHECKING:
     from headway.service import StoreJobDoor
 
 log = structlog.get_logger("headway.managed")
+
+
+def release(celery_app: Any) -> None:
+    """Close what an attached application has opened in this process to send; it opens it again when it needs it.
+
+    For tests, and for programs that go on for long after their last send.
+    """
+    from headway.engine.embedded.attach import attachment_of, real_app
+
+    door = getattr(attachment_of(real_app(celery_app)), "_door", None)
+    if isinstance(door, ProducerDoor):
+        door.close()
 
 
 def attach(celery_app: Any, settings: Settings | None = None) -> Any:
@@ -113,6 +126,7 @@ class House:
 
     def open(self, worker_id: str, on_cancel: Callable[[], None]) -> WorkerDoor:
         """See ``WorkerHouse.open``."""
+        log_through_celery()
         opened = self._open_store(None)
         self._opened = opened
         read_end, write_end = os.pipe()
@@ -146,6 +160,7 @@ class House:
         """A store for a process that sends, with its door."""
         from headway.service import Context, StoreJobDoor
 
+        quiet()
         opened = self._open_store(None)
         services = replace(_services(opened, self.config), serves=False)
         return opened, StoreJobDoor(Context(services, local_actor()), "sender")
@@ -159,7 +174,9 @@ class House:
         from headway.bootstrap.database import open_store
 
         needs_shared(self.config)
-        return open_store(self.config, own=False, upgrade=True, delivers=True, signal=signal)
+        # In a child the main process has looked at the schema a moment ago.
+        checked = signal is not None
+        return open_store(self.config, own=False, upgrade=True, delivers=True, signal=signal, checked=checked)
 
     def _door(self, opened: Opened, worker_id: str) -> WorkerDoor:
         from headway.service import Context
@@ -212,6 +229,15 @@ class ProducerDoor:
         self._lock = threading.Lock()
         self._pid = 0
         self._real: Any = None
+        self._opened: Opened | None = None
+
+    def close(self) -> None:
+        """Let go of what this process opened; the next call opens it again."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+            mine, self._pid = self._pid == os.getpid(), 0
+            if mine and opened is not None:
+                opened.close()
 
     def _door(self) -> Any:
         # A server that forks its workers after it has sent something must not share one connection among them.
@@ -220,7 +246,10 @@ class ProducerDoor:
         with self._lock:
             if self._pid != os.getpid():
                 config = self._house.config
-                self._real = self._house.open_sender()[1] if config.on_postgres else LooseDoor(config)
+                if config.on_postgres:
+                    self._opened, self._real = self._house.open_sender()
+                else:
+                    self._real = LooseDoor(config)
                 self._pid = os.getpid()
         return self._real
 

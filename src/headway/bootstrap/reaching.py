@@ -75,7 +75,8 @@ def must_be_there(settings: Settings) -> None:
         raise DataDirectoryMissing(f"nothing was ever stored in the data directory {folder}")
 
 
-def _quiet() -> None:
+def quiet() -> None:
+    """Log no more than warnings in a process that has not set up structlog."""
     # Nobody set up log lines in this process: a script should not be spoken to about every verb.
     if not structlog.is_configured():
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -90,14 +91,14 @@ def connect(data_dir: str | os.PathLike[str] | None = None) -> JobsApi:
     Args:
         data_dir: the data directory; the setting when None.
     """
-    _quiet()
+    quiet()
     options = {"data_dir": os.fspath(data_dir)} if data_dir is not None else {}
     return reach(load_settings(options=options))
 
 
 def connect_door(settings: Settings | None = None) -> JobDoor:
     """The door for tasks called in a script: to the owner if one lives, else the store is opened for each call."""
-    _quiet()
+    quiet()
     # It has the part of a door that a script needs; begin, beat and finish are an engine's.
     return cast("JobDoor", LooseDoor(settings or load_settings()))
 

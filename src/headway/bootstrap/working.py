@@ -66,10 +66,14 @@ def work(
     ):
         if value is not None:
             options += [option, str(value)]
+    # What workers tell each other at their start and in between is about revoked ids; a cancelled job never begins.
+    options += ["--without-mingle", "--without-gossip"]
     options += ["--loglevel", loglevel or settings.celery_log_level, *more]
 
     def ready() -> None:
-        sys.stdout.write(f"Headway worker {hostname} is ready\n")
-        sys.stdout.flush()
+        # Celery has taken `sys.stdout` for its log.
+        assert sys.__stdout__ is not None
+        sys.__stdout__.write(f"Headway worker {hostname} is ready\n")
+        sys.__stdout__.flush()
 
     return run_worker(app, options, ready)

@@ -184,6 +184,11 @@ class GroupCommit:
             ride.leaving.acquire()
         return ride.result
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or is being committed: log lines, say, that must be there before something else is."""
+        return not (self._busy or self._riding or self._waiting)
+
     def close(self) -> None:
         """Commit what is queued and refuse what comes."""
         self._closed = True

@@ -137,7 +137,8 @@ class SqlStore:
     def succeed_job(self, job_id: str, fence: int, result: str | None, actor: str) -> bool | None:
         """See ``Store.succeed_job``."""
         steps = self._statements.steps
-        if steps is None or not self._singly.acquire(blocking=False):
+        # What the attempt logged is there when its end is.
+        if steps is None or not self._group.idle or not self._singly.acquire(blocking=False):
             return None
         done = self._in_one(lambda cursor: steps.succeed(cursor, job_id, fence, result, actor))
         if done:

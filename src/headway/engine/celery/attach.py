@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery import Celery
+from kombu.exceptions import OperationalError
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.objects import cached_property
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("headway.attach")
 # What Celery puts before the routing key of a message that RabbitMQ delays by itself.
 _DELAYED = "celery_delayed_"
+_CONNECT_SECONDS = 2
 
 
 def attach_managed(app: Any, door: JobDoor | Callable[[], JobDoor]) -> ManagedAttachment:
@@ -212,11 +214,24 @@ class _ManagedControl:
         mine = [one for one in ids if one not in others]
         inherited: Any = super()
         if terminate and mine:
-            inherited.broadcast("headway_stop", arguments={"job_ids": mine}, destination=destination)
+            self._stop_now(mine, destination)
         if not others:
             return None
         given = others if isinstance(task_id, list | tuple | set) else others[0]
         return inherited.revoke(given, destination=destination, terminate=terminate, **options)
+
+    def _stop_now(self, job_ids: list[str], destination: Any) -> None:
+        control: Any = self
+        try:
+            # By a connection of its own, which is asked first: Celery's broadcast waits for ever where a broker is away.
+            with self.app.connection_for_write(connect_timeout=_CONNECT_SECONDS) as connection:
+                connection.ensure_connection(max_retries=1, timeout=_CONNECT_SECONDS)
+                mailbox = control.mailbox(connection)
+                mailbox.producer_pool = None
+                mailbox._broadcast("headway_stop", {"job_ids": job_ids}, destination=destination)  # noqa: SLF001
+        except OperationalError as error:
+            # The cancel is recorded: the worker hears of it with its next beat, and kills after the grace time.
+            log.warning("revoke.not_at_once", jobs=job_ids, error=str(error))
 
     def terminate(self, task_id: Any, destination: Any = None, signal: str = "SIGTERM", **options: Any) -> Any:
         """``revoke`` with ``terminate``."""
