@@ -143,11 +143,17 @@ def _new_postgres() -> PostgresServer:
 
 
 @pytest.fixture(autouse=True)
-def _no_leftovers() -> Iterator[None]:
+def _no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test: no process that it started, child or orphan, may still be running.
+
+    Where tests of a file share a cluster whose processes they kill and start (marker `shares_processes`), the cluster's
+    own end sees to that.
 
     What was there before the test (servers of a wider scope) may stay, and so may the children of those.
     """
+    if request.node.get_closest_marker("shares_processes") is not None:
+        yield
+        return
     before = set(_processes_of_this_run())
     yield
 

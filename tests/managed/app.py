@@ -1,16 +1,16 @@
 """The application of the managed tests: ordinary Celery tasks, attached in one line.
 
-Every attempt writes what it did to a file of its own, so that a test can count effects (FAULT_EFFECTS names the folder).
+What an attempt did is written to the file that FAULT_EFFECTS names, so that a test can compare it with the record.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from celery import Celery
 
@@ -24,20 +24,32 @@ app.conf.broker_transport_options = {"visibility_timeout": float(os.environ.get(
 headway.attach(app)
 
 
-def effect(name: str) -> None:
-    """Write down that this attempt had an effect."""
-    folder = os.environ.get("FAULT_EFFECTS")
-    if folder:
-        job = headway.current_job()
-        kept = Path(folder)
-        kept.mkdir(parents=True, exist_ok=True)
-        (kept / f"{job.id}.{job.fence}.{name}.{uuid4().hex}").touch()
+def effect(what: str) -> None:
+    """One line in one write, so that attempts of several processes do not mix: what really happened."""
+    path = os.environ.get("FAULT_EFFECTS")
+    if not path:
+        return
+    job = headway.current_job()
+    line = {"what": what, "job": job.id, "fence": job.fence, "pid": os.getpid(), "at": time.time()}
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, json.dumps(line).encode() + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+@app.task
+def work(seconds: float = 0.0) -> str:
+    """Begin, take a while, end."""
+    effect("begin")
+    time.sleep(seconds)
+    effect("end")
+    return "done"
 
 
 @app.task
 def add(x: int, y: int) -> int:
     """The sum."""
-    effect("add")
     return x + y
 
 
@@ -72,7 +84,6 @@ def steps(count: int, pause: float = 0.02) -> int | None:
 @app.task(bind=True, max_retries=5)
 def flaky(self: Any, until: int) -> int:
     """Retry itself so many times."""
-    effect("try")
     if self.request.retries < until:
         raise self.retry(countdown=0.1)
     return int(self.request.retries)

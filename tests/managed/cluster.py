@@ -40,7 +40,7 @@ class Managed:
 
     @property
     def effects(self) -> Path:
-        """The folder into which tasks write what they did."""
+        """The file into which tasks write what they did."""
         return self.folder / "effects"
 
     @property
