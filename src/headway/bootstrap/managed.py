@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from headway.service import StoreJobDoor
 
 log = structlog.get_logger("headway.managed")
+_WORDS_SECONDS: Final = 0.01
 
 
 def release(celery_app: Any) -> None:
@@ -206,6 +207,8 @@ class House:
             *words, rest = (rest + data).split(b"\n")
             for word in set(words):
                 signal.notify(word.decode())
+            # This process is its worker's bottleneck: it is not woken for every word.
+            self._ends.wait(_WORDS_SECONDS)
 
 
 def _services(opened: Opened, settings: Settings) -> Any:

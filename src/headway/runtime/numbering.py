@@ -7,6 +7,8 @@ from typing import Final
 from headway.ports.store import Store
 
 _NET_SECONDS: Final = 0.5
+# Under load one pass serves many commits: each is a transaction, and what it writes it writes again.
+_REST_SECONDS: Final = 0.02
 
 
 class NumberingPart:
@@ -14,11 +16,11 @@ class NumberingPart:
 
     name = "sequencer"
     topic: str | None = "unnumbered"
-    rest_seconds = 0.0
+    rest_seconds = _REST_SECONDS
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def run_once(self) -> float:
         """Number committed events; seconds until the next look."""
-        return 0.0 if self._store.number_events() else _NET_SECONDS
+        return _REST_SECONDS if self._store.number_events() else _NET_SECONDS

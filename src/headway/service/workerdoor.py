@@ -63,8 +63,7 @@ class StoreWorkerDoor(StoreJobDoor):
             if body is None or len(body) <= self._services.limits.inline_result_bytes:
                 kept = None if body == "null" else body
                 if self._services.store.succeed_job(finish.job_id, finish.fence, kept, self._actor):
-                    for topic in (f"job:{finish.job_id}", "ended"):
-                        self._services.signal.notify(topic)
+                    self._services.signal.notify(f"job:{finish.job_id}")
                     return FinishAnswer(JobState.SUCCEEDED)
         return super().finish(finish)
 

@@ -25,6 +25,8 @@ _CHANNELS: Final = {
     "cancel": "headway_cancel",
 }
 _JOBS: Final = "headway_jobs"
+# Said by the sequencer of jobs that have ended, in whatever process; who waits for `job:ID` hears it.
+_ENDED, _JOB = "ended:", "job:"
 _RECONNECT_SECONDS = 1.0
 # Postgres takes less than 8,000 bytes.
 _MAX_PAYLOAD: Final = 7_000
@@ -32,7 +34,7 @@ _MAX_PAYLOAD: Final = 7_000
 
 def channel_of(topic: str) -> str | None:
     """The channel by which a topic travels; None for those of one process."""
-    return _JOBS if topic.startswith("job:") else _CHANNELS.get(topic)
+    return _JOBS if topic.startswith(_ENDED) else _CHANNELS.get(topic)
 
 
 def _payloads(topics: set[str]) -> Iterator[tuple[str, str]]:
@@ -127,7 +129,7 @@ class PostgresSignal(LocalSignal):
             thread.join(timeout=3)
 
     def _listen_to(self, topic: str) -> None:
-        channel = channel_of(topic)
+        channel = _JOBS if topic.startswith(_JOB) else channel_of(topic)
         if channel is not None and channel not in self._threads:
             self._need(channel, lambda connection: self._listen(connection, channel))
 
@@ -159,11 +161,14 @@ class PostgresSignal(LocalSignal):
         connection.execute(f"LISTEN {channel}")
         while not self._closed.is_set():
             for note in connection.notifies(timeout=1.0):
-                if note.pid == self._sender:
+                topics = note.payload.split("\n")
+                if channel == _JOBS:
+                    topics = [_JOB + topic.removeprefix(_ENDED) for topic in topics]
+                elif note.pid == self._sender:
                     # Its own words, heard here when they were said: they would be one more look at the queue.
                     continue
-                for topic in note.payload.split("\n"):
-                    super().notify(topic)
+                for topic in topics:
+                    self.wake_here(topic)
 
     def _sending(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
         self._sender = connection.info.backend_pid

@@ -6,6 +6,8 @@ Elsewhere an advisory lock is held until the numbering commits, so positions bec
 
 from __future__ import annotations
 
+from typing import Any
+
 from headway.store.link import Link
 from headway.store.prepared import Cursor
 from headway.store.statements import Statements
@@ -31,13 +33,18 @@ def number_within(link: Link, statements: Statements, tx: SqlTx) -> int:
     return count
 
 
-def number_committed(cursor: Cursor, statements: Statements) -> int:
-    """Number what is committed and has no position, if the lock is free; the caller commits."""
+def number_committed(cursor: Cursor, statements: Statements) -> list[tuple[str, str]] | None:
+    """Number what is committed and has no position, if the lock is free; the caller commits.
+
+    Returns:
+        (job id, state entered) of each event that has a position now; None where somebody else numbers.
+    """
     lock = statements.facts.sequencer_lock
     assert lock is not None
     cursor.execute(lock)
     if not cursor.fetchall()[0][0]:
-        return 0
+        return None
     # Statements of their own after the lock: their snapshots then see all that earlier holders numbered.
     head: int = statements.feed_head.value(cursor, {})
-    return statements.number_events.change(cursor, {"head": head, "batch": _BATCH})
+    found: list[Any] = statements.number_events.rows(cursor, {"head": head, "batch": _BATCH})
+    return found

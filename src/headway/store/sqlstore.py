@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine
 
 from headway.model.commands import Begun
 from headway.model.errors import HeadwayError, StoreUnavailable
+from headway.model.states import TERMINAL_STATES
 from headway.ports.clock import Clock
 from headway.ports.signal import Signal
 from headway.ports.store import Reader, Ride, Tx
@@ -181,15 +182,19 @@ class SqlStore:
             self._sequencer = None
             try:
                 link.begin()
-                count = number_committed(link.cursor, self._statements)
+                numbered = number_committed(link.cursor, self._statements)
                 link.cursor.execute("COMMIT")
             except BaseException:
                 link.drop()
                 raise
             self._sequencer = link
-        if count:
-            self._signal.notify("feed")
-        return count
+        if not numbered:
+            return 0
+        self._signal.notify("feed")
+        for job_id, state in numbered:
+            if state in TERMINAL_STATES:
+                self._signal.notify(f"ended:{job_id}")
+        return len(numbered)
 
     def ping(self) -> float:
         """See ``Store.ping``."""

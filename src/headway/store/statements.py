@@ -92,8 +92,10 @@ class Statements:
         )
         self.running = prepare(
             sa.select(*(jobs.c[name] for name in Claimed._fields), attempts.c.begun_at)
-            .join(attempts, sa.and_(attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence))
-            .where(jobs.c.id == _p("job_id"), jobs.c.fence == _p("of_fence", sa.Integer), _RUNNING)
+            # Each by the id that was given: the two columns have different collations, which no index serves.
+            .join(attempts, attempts.c.fence == jobs.c.fence)
+            .where(jobs.c.id == _p("job_id"), attempts.c.job_id == _p("job_id"))
+            .where(jobs.c.fence == _p("of_fence", sa.Integer), _RUNNING)
         )
         self.request_cancel = prepare(
             sa.update(jobs)
@@ -311,7 +313,9 @@ def _number_events() -> sa.Update:
     )
     step = sa.func.row_number().over(order_by=waiting.c.id)
     numbered = sa.select(waiting.c.id, step.label("step")).subquery("numbered")
-    return sa.update(events).values(pos=_p("head", sa.BigInteger) + numbered.c.step).where(events.c.id == numbered.c.id)
+    position = _p("head", sa.BigInteger) + numbered.c.step
+    told = (events.c.job_id, events.c.state)
+    return sa.update(events).values(pos=position).where(events.c.id == numbered.c.id).returning(*told)
 
 
 def _beat_statement(facts: DialectFacts) -> str:

@@ -73,7 +73,9 @@ def _succeed_step(now: sa.ColumnElement[int]) -> sa.Select[Any]:
     ended = (
         sa.update(attempts)
         .values(finished_at=done.finished_at, outcome=sa.literal_column(f"'{AttemptOutcome.SUCCEEDED}'"))
-        .where(attempts.c.job_id == done.id, attempts.c.fence == done.fence, attempts.c.outcome.is_(None))
+        # By what was given, not by what came back: that has the collation of another table, and no index for it.
+        .where(attempts.c.job_id == sa.bindparam("job_id", type_=sa.String), attempts.c.outcome.is_(None))
+        .where(attempts.c.fence == done.fence)
         .cte("ended")
     )
     told = _event(Verb.SUCCEED, done.id, done.task, done.attempts, done.fence, done.finished_at)
