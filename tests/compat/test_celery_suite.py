@@ -8,10 +8,9 @@ import pytest
 
 from tests.compat.celery_suite.comparison import compare, counts
 from tests.compat.celery_suite.exceptions import EMBEDDED, MANAGED, NOT_RUN
-from tests.compat.celery_suite.lanes import baseline, run_files
+from tests.compat.celery_suite.lanes import CANVAS, TASKS, baseline, canvas_and_tasks, run_units
 from tests.compat.celery_suite.ways import Way, place, run
 
-CANVAS_AND_TASKS = ("test_canvas.py", "test_tasks.py")
 # What is run in continuous integration: a few seconds, with the Python of the tests themselves.
 NAMED = (
     "test_tasks.py::test_tasks::test_basic_task",
@@ -46,7 +45,8 @@ def test_each_exception_has_its_reason() -> None:
     for table in (EMBEDDED, MANAGED, NOT_RUN):
         for name, why in table.items():
             assert name.startswith("test_"), name
-            assert why.endswith(".") and len(why.split()) > 4, f"{name}: a reason is a sentence, got: {why}"
+            assert why.endswith("."), f"{name}: a reason is a sentence, got: {why}"
+            assert len(why.split()) > 4, f"{name}: a reason says why, got: {why}"
 
 
 @pytest.mark.compat
@@ -63,8 +63,8 @@ def test_suite_without_headway(logs: Path, capsys: pytest.CaptureFixture[str], b
 @pytest.mark.compat
 @pytest.mark.timeout(3600)
 def test_canvas_and_tasks_on_the_embedded_engine(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plain = {name: one for name, one in baseline("valkey", logs).items() if name.partition("::")[0] in CANVAS_AND_TASKS}
-    found = run_files(Way.EMBEDDED, "valkey", CANVAS_AND_TASKS, logs, table=EMBEDDED)
+    plain = {name: one for name, one in baseline("valkey", logs).items() if name.partition("::")[0] in {CANVAS, TASKS}}
+    found = run_units(Way.EMBEDDED, "valkey", canvas_and_tasks(), logs, table=EMBEDDED)
     compared = compare(plain, found, EMBEDDED)
     with capsys.disabled():
         print(f"\n{compared.report('embedded')}")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.compat.celery_suite.comparison import compare
 from tests.compat.celery_suite.exceptions import MANAGED
-from tests.compat.celery_suite.lanes import baseline, files, run_files
+from tests.compat.celery_suite.lanes import baseline, everything, run_units
 from tests.compat.celery_suite.ways import Way, place, run
 from tests.compat.test_celery_suite import NAMED, logs
 from tests.servers.postgres import ExternalPostgres, PostgresServer, drop_database
@@ -45,7 +45,7 @@ def test_suite_attached(
     logs: Path, new_registry: Callable[[], str], capsys: pytest.CaptureFixture[str], broker: str
 ) -> None:
     plain = baseline(broker, logs)
-    found = run_files(Way.MANAGED, broker, files(), logs, table=MANAGED, new_registry=new_registry)
+    found = run_units(Way.MANAGED, broker, everything(), logs, table=MANAGED, new_registry=new_registry)
     compared = compare(plain, found, MANAGED)
     with capsys.disabled():
         print(f"\n{compared.report(f'managed on {broker}')}")

@@ -47,7 +47,7 @@ def compare(plain: Mapping[str, Outcome], found: Mapping[str, Outcome], table: M
     Args:
         plain: the baseline.
         found: the same tests in the way.
-        table: exceptions of the way; entries for files that were not run are not judged.
+        table: exceptions of the way; entries for files that were not run here are not judged.
     """
     required = [name for name, one in plain.items() if one.passed]
     passed = [name for name in required if found.get(name, _MISSING).passed]

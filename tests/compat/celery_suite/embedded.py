@@ -51,7 +51,9 @@ class House:
         # One slot, as the suite's worker has one child: some tests count on what waits behind what.
         settings = Settings(data_dir=folder / "data", job_worker_threads=1)
         exhausted = threading.Event()
-        self.node: Node = open_node(settings, app_spec=f"{__name__}:session_app", engine_chosen=True, on_exhausted=exhausted.set)
+        self.node: Node = open_node(
+            settings, app_spec=f"{__name__}:session_app", engine_chosen=True, on_exhausted=exhausted.set
+        )
         self._stack.callback(lambda: self.node.stop(drain_seconds=5))
         context = worker_context(self.node.services, self.node.worker_id)
         self.door = StoreJobDoor(context, self.node.worker_id)
@@ -78,10 +80,12 @@ class House:
 _house: list[House] = []
 
 
-class EngineManager(manager.Manager):  # type: ignore[misc]
+class EngineManager(manager.Manager):
     """The suite's manager; what it would ask of a worker it asks of the engine."""
 
-    def _init_manager(self, block_timeout: float = 1800.0, no_join: bool = False, stdout: Any = None, stderr: Any = None) -> None:
+    def _init_manager(
+        self, block_timeout: float = 1800.0, no_join: bool = False, stdout: Any = None, stderr: Any = None
+    ) -> None:
         self.stdout, self.stderr = stdout, stderr
         self.connerrors = ()
         self.block_timeout, self.no_join = block_timeout, no_join
@@ -112,8 +116,10 @@ def _start_engine(app: Any, **_: Any) -> Iterator[House]:
 set_up_logging(logging.WARNING)
 # Plugins are imported before the suite's own configuration, which imports both.
 assert os.environ["TEST_BROKER"].startswith("memory:"), "there is no broker in this way"
-manager.Manager = EngineManager
-worker.start_worker = _start_engine
+_replaced: Any = manager
+_replaced.Manager = EngineManager
+_replaced = worker
+_replaced.start_worker = _start_engine
 
 
 def pytest_unconfigure() -> None:

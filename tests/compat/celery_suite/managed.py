@@ -7,7 +7,7 @@ environment; the relay and the due jobs are those of a service process that runs
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from celery.contrib.testing.worker import test_worker_starting as worker_starting
@@ -36,4 +36,4 @@ def _attach_sender(sender: Any, **_: Any) -> None:
 
 
 def _attach(app: Any) -> None:
-    headway.attach(app)  # type: ignore[attr-defined]
+    cast("Any", headway).attach(app)

@@ -50,9 +50,13 @@ def suite() -> Path:
 
 def environment() -> Path:
     """A Python with exactly the release that the suite belongs to, what the suite needs, and what Headway needs."""
+    return venv("celery-suite", [*needs(), *_SUITE_NEEDS]) / "python"
+
+
+def needs() -> list[str]:
+    """What Headway itself asks for, with Postgres; its code is not installed but put on the path."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needs = [*project["dependencies"], *project["optional-dependencies"]["postgres"], *_SUITE_NEEDS]
-    return venv("celery-suite", needs) / "python"
+    return [*project["dependencies"], *project["optional-dependencies"]["postgres"]]
 
 
 def _fetch(scratch: Path) -> Path:
@@ -71,5 +75,5 @@ def _unpack(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as opened:
         for member in opened.getmembers():
             _, _, inner = member.name.partition("/")
-            if inner == "pyproject.toml" or inner == "t/__init__.py" or inner.startswith(f"{FOLDER}/"):
+            if inner in {"pyproject.toml", "t/__init__.py"} or inner.startswith(f"{FOLDER}/"):
                 opened.extract(member.replace(name=inner), folder, filter="data")

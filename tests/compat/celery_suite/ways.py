@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +24,9 @@ _PLUGINS: Final = "tests.compat.celery_suite"
 # What a test may take that says nothing itself, and what a whole file may take.
 TEST_SECONDS: Final = 180
 FILE_SECONDS: Final = 2400
+# Another checkout's sources under test; this one's when it is not set.
+SOURCES: Final = "HEADWAY_TEST_SOURCES"
+_NOTHING_SELECTED: Final = 5
 
 
 class Way(StrEnum):
@@ -71,6 +74,8 @@ def place(way: Way, broker: str, folder: Path, registry: str | None = None) -> I
         valkey = stack.enter_context(running_valkey())
         environment = {
             "REDIS_HOST": "127.0.0.1",
+            # As their own continuous integration has it: two tests read what the worker logs.
+            "WORKER_LOGLEVEL": "INFO",
             "REDIS_PORT": str(valkey.port),
             "TEST_BACKEND": f"redis://127.0.0.1:{valkey.port}/0",
         }
@@ -127,18 +132,13 @@ def run(
         **where.environment,
         "PATH": f"{interpreter.parent}:{os.environ['PATH']}",
         # The sources first, so that the environment needs no installed Headway.
-        "PYTHONPATH": os.environ.get("SUITE_SOURCES", str(ROOT / "src")) + os.pathsep + str(ROOT),
+        "PYTHONPATH": os.pathsep.join([os.environ.get(SOURCES, str(ROOT / "src")), str(ROOT)]),
         OUTCOMES: str(outcomes),
         EXCEPTIONS: json.dumps([f"{FOLDER}/{name}" for name in expected]),
     }
-    command = [str(interpreter), "-m", "pytest", "-q", "-rN", "--tb=short", f"--timeout={TEST_SECONDS}"]
-    command += ["-p", "no:cacheprovider", "-p", "no:valkey", "-p", "celery.contrib.pytest", "-p", f"{_PLUGINS}.outcomes"]
-    command += ["-m", where.marks] if where.marks else []
-    command += [] if way is Way.PLAIN else ["-p", f"{_PLUGINS}.{way}"]
-    command += [f"{FOLDER}/{name}" for name in tests]
     with log.open("wb") as said:
         process = subprocess.Popen(
-            command,
+            _command(interpreter, way, tests, where.marks),
             cwd=suite(),
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -147,25 +147,41 @@ def run(
             start_new_session=True,
         )
     try:
-        code = process.wait(seconds)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
-        code = -signal.SIGKILL
+        with log.open("ab") as said:
+            said.write(f"\nended after {seconds:g} seconds\n".encode())
     finally:
         _end_group(process)
     found = _read(outcomes)
-    assert found or code == _NOTHING_SELECTED, f"the suite did not run:\n{log.read_text(errors='replace')[-3000:]}"
+    assert found or process.returncode == _NOTHING_SELECTED, (
+        f"the suite did not run:\n{log.read_text(errors='replace')[-3000:]}"
+    )
     return found
 
 
-_NOTHING_SELECTED = 5
+def _command(interpreter: Path, way: Way, tests: Sequence[str], marks: str) -> list[str]:
+    command = [str(interpreter), "-m", "pytest", "-q", "-rN", "--tb=short", f"--timeout={TEST_SECONDS}"]
+    # Valkey's wheel brings a plugin with fixtures of its own.
+    command += [
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:valkey",
+        "-p",
+        "celery.contrib.pytest",
+        "-p",
+        f"{_PLUGINS}.outcomes",
+    ]
+    command += [] if way is Way.PLAIN else ["-p", f"{_PLUGINS}.{way}"]
+    command += ["-m", marks] if marks else []
+    return [*command, *(f"{FOLDER}/{name}" for name in tests)]
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     # Pools' children and workers that the suite started are in its group; they must not outlive it.
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait(30)
 
 
