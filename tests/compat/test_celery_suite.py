@@ -18,7 +18,7 @@ NAMED = (
     "test_tasks.py::test_tasks::test_wrong_arguments",
     "test_tasks.py::test_tasks::test_task_retried_once",
     "test_tasks.py::test_tasks::test_fail_with_unpickleable_exception",
-    "test_canvas.py::test_link_error::test_link_error_using_signature",
+    "test_canvas.py::test_chain::test_chain_on_error",
     "test_canvas.py::test_chain::test_complex_chain",
     "test_canvas.py::test_chain::test_chain_inside_group_receives_arguments",
     "test_canvas.py::test_chain::test_parent_ids",
