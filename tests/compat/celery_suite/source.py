@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,11 @@ def needs() -> list[str]:
     """What Headway itself asks for, with Postgres; its code is not installed but put on the path."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return [*project["dependencies"], *project["optional-dependencies"]["postgres"]]
+
+
+def sources() -> str:
+    """The folder of the Headway under test: HEADWAY_TEST_SOURCES, else this checkout's."""
+    return os.environ.get("HEADWAY_TEST_SOURCES", str(ROOT / "src"))
 
 
 def _fetch(scratch: Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.compat.celery_suite.outcomes import EXCEPTIONS, OUTCOMES
-from tests.compat.celery_suite.source import FOLDER, suite
+from tests.compat.celery_suite.source import FOLDER, sources, suite
 from tests.compat.venvs import ROOT
 from tests.faults.serving import Server
 from tests.servers.own import running_rabbitmq, running_valkey
@@ -24,8 +24,6 @@ _PLUGINS: Final = "tests.compat.celery_suite"
 # What a test may take that says nothing itself, and what a whole file may take.
 TEST_SECONDS: Final = 180
 FILE_SECONDS: Final = 2400
-# Another checkout's sources under test; this one's when it is not set.
-SOURCES: Final = "HEADWAY_TEST_SOURCES"
 _NOTHING_SELECTED: Final = 5
 
 
@@ -132,7 +130,7 @@ def run(
         **where.environment,
         "PATH": f"{interpreter.parent}:{os.environ['PATH']}",
         # The sources first, so that the environment needs no installed Headway.
-        "PYTHONPATH": os.pathsep.join([os.environ.get(SOURCES, str(ROOT / "src")), str(ROOT)]),
+        "PYTHONPATH": os.pathsep.join([sources(), str(ROOT)]),
         OUTCOMES: str(outcomes),
         EXCEPTIONS: json.dumps([f"{FOLDER}/{name}" for name in expected]),
     }
