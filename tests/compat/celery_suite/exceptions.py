@@ -68,6 +68,9 @@ EMBEDDED: Final[Mapping[str, str]] = {
         f"{_TASKS}test_task_replacement::test_replaced_task_nesting_level_0",
         f"{_TASKS}test_task_replacement::test_replaced_task_nesting_level_1",
         f"{_TASKS}test_task_replacement::test_replaced_task_nesting_chain",
+        f"{_CANVAS}test_stamping_mechanism::test_task_received_has_access_to_stamps",
+        f"{_CANVAS}test_stamping_mechanism::test_linking_stamped_sig",
+        f"{_CANVAS}test_stamping_mechanism::test_err_linking_stamped_sig",
     ),
     **_each(
         _NO_WORKER,

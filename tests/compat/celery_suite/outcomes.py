@@ -50,7 +50,8 @@ class _Recorder:
             self._write({"test": nodeid, "started": True})
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        self._seconds += report.duration
+        # Parts of a test report their time as well, which is in that of the whole.
+        self._seconds += 0.0 if hasattr(report, "context") else report.duration
         if report.outcome == "rerun":
             self._outcome, self._runs = None, self._runs + 1
             return

@@ -22,7 +22,7 @@ from tests.servers.own import running_rabbitmq, running_valkey
 
 _PLUGINS: Final = "tests.compat.celery_suite"
 # What a test may take that says nothing itself, and what a whole file may take.
-TEST_SECONDS: Final = 180
+TEST_SECONDS: Final = 300
 FILE_SECONDS: Final = 2400
 _NOTHING_SELECTED: Final = 5
 
