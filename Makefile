@@ -40,7 +40,7 @@ docs: $(DEV) ## Write the generated parts of the reference pages anew
 faults: $(DEV) ## The long form of the tests that break things on purpose
 	@$(BIN)/python -m pytest tests/faults tests/acceptance tests/servers -m "faults or long" --fault-rounds=50 --timeout=3600 $(ARGS)
 
-compat: $(DEV) ## Watch applications and releases that are not ours, unchanged (they are installed into .venv-compat)
+compat: $(DEV) ## Run Celery's own suite, other people's applications and releases, unchanged (installed into .venv-compat)
 	@$(BIN)/python -m pytest tests/compat --compat $(ARGS)
 
 bench: $(BENCH) ## Side by side with the peers, as ratios, in one run (ARGS='--help')
