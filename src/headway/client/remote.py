@@ -258,7 +258,7 @@ class Client(RemoteCluster):
         except (ResultNotReady, JobHasNoResult):
             return None
 
-    def call(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One request that may be repeated, to a path under ``/api/v1``; its JSON object."""
         return self._link.ask(method, path, body=body, safe=True)
 

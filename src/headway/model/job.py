@@ -103,6 +103,9 @@ class Job:
     has_result: bool = False
     result_removed_at: int | None = None
     retries_used: int = 0
+    group_id: str | None = None
+    waits_for: str | None = None
+    children: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from headway.model.commands import BeatAnswer, BeatReport, Begun, ListJobs, NewLogLine
+from headway.model.commands import BeatAnswer, BeatReport, Begun, ListJobs, NewJoin, NewLogLine
 from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
 from headway.model.states import JobState, Verb
 from headway.ports.observations import ObservedReader, ObservedTx
@@ -24,8 +24,8 @@ class Move(NamedTuple):
         changes: columns written with it; one named like ``rescues+`` adds.
         data: facts for its event.
         unless_cancelling: refused when somebody asked to cancel the job.
-        known: the job's attempts and the attempt's task, where the holder of the fence knows them: they need not
-            be read back.
+        known: the job's attempts, the attempt's task, the job's join and (of a part) its canvas, where the holder of
+            the fence knows them: they need not be read back.
     """
 
     verb: Verb
@@ -34,7 +34,7 @@ class Move(NamedTuple):
     changes: Mapping[str, Any] = MappingProxyType({})
     data: Mapping[str, Any] | None = None
     unless_cancelling: bool = False
-    known: tuple[int, str] | None = None
+    known: tuple[int, str, str | None, str | None] | None = None
 
 
 class EndedAttempt(NamedTuple):
@@ -48,12 +48,124 @@ class EndedAttempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A transition happened: the state entered and the facts that decide what comes next."""
+    """A transition happened: the state entered and the facts that decide what comes next.
+
+    Attributes:
+        join_id: where the job has ended: the join that counts it.
+        canvas: where it has ended otherwise than well, or is a part of a join: what it carries.
+    """
 
     job_id: str
     state: JobState
     fence: int
     attempts: int
+    join_id: str | None = None
+    canvas: str | None = None
+
+
+class EndedJob(NamedTuple):
+    """A job that has ended and that others may wait for; ``error_json`` is what the transition wrote."""
+
+    moved: Moved
+    error_json: str | None
+
+
+class JoinPart(NamedTuple):
+    """One job that a join has counted.
+
+    Attributes:
+        error_json: why it did not succeed; None where it did.
+        inline, blob: its result as JSON text, or the reference of a blob; neither is null.
+        removed: its result was removed.
+    """
+
+    job_id: str
+    error_json: str | None
+    inline: str | None
+    blob: str | None
+    removed: bool
+
+
+class Waiter(NamedTuple):
+    """A job that waits; ``resent`` says that its arguments are those of a further attempt."""
+
+    job_id: str
+    args_json: str
+    resent: bool
+    canvas: str | None
+    root_id: str | None
+
+
+class WaitCounts(NamedTuple):
+    """What an invariant checker asks of the joins, as ids.
+
+    Attributes:
+        joins: how many there are.
+        overdue: joins whose parts have all ended, but which have not.
+        miscounted: joins that count another number of parts than they have.
+        stranded: jobs that wait for a join that has ended or is not there.
+    """
+
+    joins: int
+    overdue: tuple[str, ...]
+    miscounted: tuple[str, ...]
+    stranded: tuple[str, ...]
+
+
+class JoinTx(Protocol):
+    """The statements about joins inside one transaction. A join that has ended changes no more."""
+
+    def insert(self, joins: Sequence[NewJoin]) -> None:
+        """Store joins; one that is there stays as it is."""
+        ...
+
+    def grow(self, join_id: str, parts: int) -> None:
+        """Let a join wait for further parts."""
+        ...
+
+    def count(self, join_id: str, job_id: str, place: int, error_json: str | None, result: str | None) -> bool:
+        """Count a part that has ended, once; whether that was the last one."""
+        ...
+
+    def is_complete(self, join_id: str) -> bool:
+        """Whether a join that has not ended has all its parts."""
+        ...
+
+    def end(self, join_id: str) -> list[Any] | None:
+        """End a join; its shape."""
+        ...
+
+    def parts(self, join_id: str) -> list[JoinPart]:
+        """What a join has counted, by place."""
+        ...
+
+    def waiters(self, join_id: str) -> list[Waiter]:
+        """The jobs that wait for a join."""
+        ...
+
+    def waiting_for_send(self, job_ids: Sequence[str]) -> list[str]:
+        """Those of the jobs that wait until they are sent again."""
+        ...
+
+    def waited_for_send(self, job_id: str) -> bool:
+        """Whether the job waits until it is sent again, or did when it ended."""
+        ...
+
+    def change_waiting(self, job_id: str, changes: Mapping[str, Any]) -> bool:
+        """Write columns of a job that waits, and leave it waiting (for its time, say); False where it waits no more."""
+        ...
+
+    def save_group(self, group_id: str, result_json: str) -> None:
+        """Keep a group's result under its id; a later one replaces it."""
+        ...
+
+    def delete_group(self, group_id: str) -> None:
+        """Forget a group's result."""
+        ...
+
+    def purge(self, before: int) -> None:
+        """Delete joins that ended and groups that were saved before a moment, UTC microseconds."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +213,18 @@ class Tx(Protocol):
     @property
     def observed(self) -> ObservedTx:
         """The statements about what is observed of a Celery cluster."""
+        ...
+
+    @property
+    def joins(self) -> JoinTx:
+        """The statements about joins."""
+        ...
+
+    def take_ended(self) -> list[EndedJob]:
+        """The jobs that have ended in this transaction since the last call and that others may wait for.
+
+        Whoever moves jobs asks before the commit, which refuses a transaction where nobody did.
+        """
         ...
 
     def now(self) -> int:
@@ -305,6 +429,18 @@ class Reader(Protocol):
 
     def unknown_blobs(self, refs: Sequence[str]) -> list[str]:
         """Those of the references that no job names."""
+        ...
+
+    def workflow(self, root_id: str, limit: int) -> list[Job]:
+        """The job and those below it, oldest first."""
+        ...
+
+    def saved_group(self, group_id: str) -> str | None:
+        """A group's result as it was saved, or None."""
+        ...
+
+    def waits(self) -> WaitCounts:
+        """What waits for what; for tests: every row is read."""
         ...
 
     def session(self, session_id: str) -> Session | None:

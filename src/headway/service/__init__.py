@@ -30,6 +30,7 @@ from headway.service.recording import StoreObservationDoor
 from headway.service.sessions import delete_session, get_session, list_sessions, save_session
 from headway.service.sitrep import REPORT_SECONDS, begin_report, read_metrics, read_sitrep, without_answer
 from headway.service.upkeep import DueReport, RescueReport, RetentionReport, enqueue_due, rescue_lapsed, run_retention
+from headway.service.workflows import Workflow, delete_group, read_workflow, save_group, saved_group
 
 __all__ = [
     "MAX_CHILDREN",
@@ -42,9 +43,11 @@ __all__ = [
     "Services",
     "StoreJobDoor",
     "StoreObservationDoor",
+    "Workflow",
     "begin_report",
     "cancel_job",
     "count_jobs",
+    "delete_group",
     "delete_session",
     "enqueue_due",
     "feed_bounds",
@@ -64,11 +67,14 @@ __all__ = [
     "read_metrics",
     "read_result",
     "read_sitrep",
+    "read_workflow",
     "related_tasks",
     "rerun_job",
     "rescue_lapsed",
     "run_retention",
+    "save_group",
     "save_session",
+    "saved_group",
     "submit_batch",
     "submit_job",
     "system_context",

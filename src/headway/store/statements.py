@@ -10,6 +10,8 @@ from sqlalchemy.engine import Dialect
 
 from headway.model.states import LIVE_STATES
 from headway.store.dialects import DialectFacts
+from headway.store.join_tables import joins
+from headway.store.joins import JoinStatements
 from headway.store.observed_statements import ObservedStatements
 from headway.store.prepared import SIZES, ManyRows, Prepared, insert_many, positional, records
 from headway.store.rows import EVENT_COLUMNS, JOB_COLUMNS
@@ -57,6 +59,7 @@ class Statements:
         self.facts = facts
         self.observed = ObservedStatements(dialect, facts)
         self.transitions = Transitions(dialect, facts)
+        self.joins = JoinStatements(dialect, facts)
         # Where holding the transaction is the sequencer's lock, an event's id is its position.
         self._position = events.c.id if facts.sequencer_lock is None else events.c.pos
         self.insert_events = insert_many(
@@ -244,6 +247,8 @@ class Statements:
             .where(jobs.c.finished_at.is_not(None), jobs.c.finished_at < _p("before", sa.BigInteger))
             # The sequencer may be giving positions to its events just now: a row that went would leave a gap.
             .where(~sa.exists().where(events.c.job_id == jobs.c.id, events.c.pos.is_(None)))
+            # Its result is still to be joined with those of the others.
+            .where(~sa.exists().where(joins.c.id == jobs.c.join_id, joins.c.ended_at.is_(None)))
             .order_by(jobs.c.finished_at)
             .limit(_p("batch", sa.Integer))
         )

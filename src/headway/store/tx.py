@@ -12,7 +12,8 @@ from typing import Any
 from headway.model.commands import BeatAnswer, BeatReport, Begun, NewLogLine
 from headway.model.job import Job, Session
 from headway.model.states import BY_VERB, JobState, Verb
-from headway.ports.store import EndedAttempt, Lapsed, Move, Moved, TransitionRefused
+from headway.ports.store import EndedAttempt, EndedJob, Lapsed, Move, Moved, TransitionRefused
+from headway.store.joins import SqlJoinTx
 from headway.store.observed_tx import SqlObservedTx
 from headway.store.prepared import Cursor
 from headway.store.rows import JOB_COLUMNS, JobRow, to_job
@@ -58,6 +59,7 @@ class SqlTx:
         self._ended: list[tuple[Any, ...]] = []
         self._labels: list[tuple[Any, ...]] = []
         self._audited: list[tuple[Any, ...]] = []
+        self._parts_ended: list[EndedJob] = []
         self.writes = 0
         self.made_ready = False
 
@@ -69,6 +71,16 @@ class SqlTx:
     def observed(self) -> SqlObservedTx:
         """See ``Tx.observed``."""
         return SqlObservedTx(self._cursor, self._statements.observed, self._wrote)
+
+    @property
+    def joins(self) -> SqlJoinTx:
+        """See ``Tx.joins``."""
+        return SqlJoinTx(self._cursor, self._statements.joins, self._now, self._wrote)
+
+    def take_ended(self) -> list[EndedJob]:
+        """See ``Tx.take_ended``."""
+        ended, self._parts_ended = self._parts_ended, []
+        return ended
 
     def _wrote(self) -> None:
         self.writes += 1
@@ -132,6 +144,8 @@ class SqlTx:
         moved, task = answer
         if moved.state is JobState.QUEUED:
             self.made_ready = True
+        elif moved.join_id is not None or moved.canvas is not None:
+            self._parts_ended.append(EndedJob(moved, move.changes.get("error")))
         self._event(move.job_id, task, move.verb, moved.attempts, moved.fence, actor, move.data)
         return moved
 
@@ -377,6 +391,8 @@ class SqlTx:
 
     def flush(self, head: int | None) -> None:
         """Write what was collected; events numbered from ``head`` on when the caller holds the sequencer's lock."""
+        if self._parts_ended:
+            raise AssertionError(f"{len(self._parts_ended)} jobs ended, and what waits for them was not told")
         self._write_attempts()
         statements = self._statements
         if self._labels:

@@ -64,6 +64,11 @@ def exception_of(job: Job) -> BaseException | None:
         return None if job.state is JobState.RETRY_SCHEDULED else JobFailed(f"Job {job.id} failed.", state=job.state)
     if job.state is JobState.TIMEOUT:
         return TimeLimitExceeded(job.timeout_seconds)
+    return exception_of_error(error, state=str(job.state))
+
+
+def exception_of_error(error: ErrorInfo, *, state: str = "failed") -> BaseException:
+    """The exception that a stored error was; see ``exception_of``."""
     if error.code in {"child_crashed", "child_exited", "worker_lost", "memory_limit"}:
         return WorkerLostError(error.message)
     kind = _loaded_type(error.exc_type)
@@ -72,7 +77,7 @@ def exception_of(job: Job) -> BaseException | None:
             return kind(error.message)
         except Exception:  # noqa: BLE001 - any constructor may refuse one text; the message must get through
             kind = None
-    return JobFailed(error.message, state=str(job.state), error_code=error.code, exc_type=error.exc_type)
+    return JobFailed(error.message, state=state, error_code=error.code, exc_type=error.exc_type)
 
 
 def _loaded_type(name: str | None) -> type[BaseException] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,12 @@ from billiard.exceptions import WorkerLostError
 from celery import states
 from celery.app import trace
 from celery.app.task import Context
+from celery.exceptions import ChordError
 from kombu.exceptions import EncodeError
 
-from headway.engine.codec import loads
+from headway.engine.codec import dumps, loads
 from headway.engine.current import _current
-from headway.engine.embedded.exceptions import error_info, python_error
+from headway.engine.embedded.exceptions import error_info, exception_of_error, python_error
 from headway.model.commands import Finish
 from headway.model.errors import ErrorKind, HeadwayError
 from headway.model.job import ErrorInfo
@@ -33,7 +35,7 @@ _log = logging.getLogger(__name__)
 TraceFunction = Callable[[str, Any, Any, dict[str, Any]], Any]
 
 _PERMANENT = frozenset({ErrorKind.INVALID, ErrorKind.NOT_FOUND, ErrorKind.SETUP, ErrorKind.TOO_LARGE})
-_RESERVED = frozenset({"callbacks", "errbacks", "chain", "headers"})
+_RESERVED = frozenset({"callbacks", "errbacks", "chain", "headers", "broken", "countdown", "expires_after", "run_at"})
 
 
 class Tracer:
@@ -60,6 +62,10 @@ class Tracer:
         # Celery's stacks of current tasks are per thread, `current_job()` is per context: both are undone here.
         token = _current.set(run)
         try:
+            if begun.canvas_json is not None and '"broken"' in begun.canvas_json:
+                broken = loads(begun.canvas_json).get("broken")
+                if broken is not None:
+                    return self._broken(run, broken)
             found = self._traces.get(begun.task)
             trace_function = found[1] if found is not None and found[0] is task else self._build(begun.task, task)
             ended = trace_function(begun.job_id, loads(begun.args_json), loads(begun.kwargs_json), self._request(begun))
@@ -70,6 +76,22 @@ class Tracer:
         finally:
             _current.reset(token)
         return _finish(run, ended)
+
+    def _broken(self, run: RunningAttempt, broken: dict[str, Any]) -> Finish:
+        """Fail an attempt whose header failed, as the end of that header does in Celery: its body does not run."""
+        begun = run.begun
+        cause = exception_of_error(ErrorInfo(**broken["error"]))
+        error = ChordError(f"Dependency {broken['job_id']} raised {cause!r}")
+        error.__cause__ = cause
+        run.broken = run.body_returned = True
+        request = Context(self._request(begun), args=loads(begun.args_json), kwargs=loads(begun.kwargs_json))
+        backend: Any = self._app.backend
+        try:
+            raise error
+        except ChordError as raised:
+            backend.mark_as_failure(begun.job_id, raised, raised.__traceback__, request=request)
+        exc, text = run.failure or (error, python_error(error))
+        return replace(_failed(run, exc, text, code="chord_broken"), may_retry=False)
 
     def lost(self, run: RunningAttempt, finish: Finish) -> Finish:
         """The finish of an attempt that its child did not live to report, with what its errbacks send.
@@ -92,7 +114,7 @@ class Tracer:
             _log.warning("errback of job %s failed: %s", begun.job_id, error)
         finally:
             _current.reset(token)
-        return replace(finish, sends=tuple(run.sends))
+        return replace(finish, sends=tuple(run.sends), joins=tuple(run.joins))
 
     def _request(self, begun: Begun) -> dict[str, Any]:
         job_id = begun.job_id
@@ -176,11 +198,16 @@ def _marking(name: str, run_body: Callable[..., Any]) -> Callable[..., Any]:
 
 def _finish(run: RunningAttempt, ended: Any) -> Finish:
     begun, info = run.begun, ended.info
-    sends = tuple(run.sends)
-    if run.saw_stop and run.stop_reason != "superseded" and run.resend is None:
+    again = run.resend is not None or run.awaits_send
+    if run.saw_stop and run.stop_reason != "superseded" and not again:
         return stopped(run)
-    if run.resend is not None:
-        return _resent(run, info)
+    if again:
+        return _resent(run)
+    return replace(_first(run, info), grows=Counter(run.grown.values())) if run.grown else _first(run, info)
+
+
+def _first(run: RunningAttempt, info: Any) -> Finish:
+    begun, sends, joins = run.begun, tuple(run.sends), tuple(run.joins)
     if info is None:
         return Finish(
             begun.job_id,
@@ -189,9 +216,12 @@ def _finish(run: RunningAttempt, ended: Any) -> Finish:
             result_json=run.result_json,
             sends=sends,
             begun=begun,
+            joins=joins,
+            part_json=run.part_json,
+            children_json=_children(run),
         )
     if info.state == states.IGNORED:
-        return Finish(begun.job_id, begun.fence, AttemptOutcome.IGNORED, sends=sends, begun=begun)
+        return Finish(begun.job_id, begun.fence, AttemptOutcome.IGNORED, sends=sends, begun=begun, joins=joins)
     if info.state == states.REJECTED:
         return _rejected(run, info.retval)
     if info.state == states.RETRY:
@@ -202,13 +232,17 @@ def _finish(run: RunningAttempt, ended: Any) -> Finish:
     return _failed(run, exc, text)
 
 
-def _failed(run: RunningAttempt, exc: BaseException, text: str) -> Finish:
+def _children(run: RunningAttempt) -> str | None:
+    return dumps(run.children) if run.children else None
+
+
+def _failed(run: RunningAttempt, exc: BaseException, text: str, *, code: str = "task_failed") -> Finish:
     begun = run.begun
     if isinstance(exc, EncodeError):
         code, hint, may_retry = "result_not_serializable", "Return JSON values, or a reference to the object.", False
     else:
         # A task that has used retries of its own has had its say about trying again.
-        code = exc.code if isinstance(exc, HeadwayError) else "task_failed"
+        code = exc.code if isinstance(exc, HeadwayError) else code
         # What Headway says is wrong with the request itself stays wrong.
         permanent = isinstance(exc, HeadwayError) and exc.kind in _PERMANENT
         hint, may_retry = None, begun.celery_retries == 0 and not permanent
@@ -220,19 +254,27 @@ def _failed(run: RunningAttempt, exc: BaseException, text: str) -> Finish:
         sends=tuple(run.sends),
         may_retry=may_retry,
         begun=begun,
+        joins=tuple(run.joins),
+        children_json=_children(run),
     )
 
 
-def _resent(run: RunningAttempt, info: Any) -> Finish:
+def _resent(run: RunningAttempt) -> Finish:
     begun, resend = run.begun, run.resend
-    replaced = resend is not None and resend.celery_retries == begun.celery_retries
+    replaced = resend is None or resend.waits_for is not None or resend.celery_retries == begun.celery_retries
+    # What a retry's return sent would go out twice, because the next attempt carries chain and callbacks on; what
+    # stands for a replaced job has not been sent yet.
+    stands = resend is None or resend.waits_for is not None
     error = None if run.failure is None else error_info(*run.failure)
     return Finish(
         begun.job_id,
         begun.fence,
         AttemptOutcome.REPLACED if replaced else AttemptOutcome.RETRIED,
         error=error,
-        # The next attempt carries chain and callbacks on: what this one's return sent would go out twice.
+        sends=tuple(run.sends) if stands else (),
+        joins=tuple(run.joins) if stands else (),
+        awaits_send=resend is None,
+        grows=Counter(run.grown.values()) if replaced else {},
         resend=resend,
         begun=begun,
     )
