@@ -14,3 +14,8 @@ LAST_PLACE: Final = 2**31 - 1
 def results_of(join_id: str) -> str:
     """What stands in the arguments of a job that waits for a join, until the results of its parts do."""
     return f"headway:results-of:{join_id}"
+
+
+def awaits_send(job_id: str) -> str:
+    """What a job waits for that will be sent again by the chain that replaced it."""
+    return f"{AWAITS_SEND}{job_id}"

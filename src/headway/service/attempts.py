@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
+from headway.model.canvas import awaits_send
 from headway.model.commands import Finish, FinishAnswer, Resend
 from headway.model.job import Backoff, ErrorInfo
 from headway.model.states import AttemptOutcome, JobState, Verb
 from headway.ports.store import EndedAttempt, EndedJob, Move, TransitionRefused, Tx
 from headway.service.context import Context
-from headway.service.joins import awaits_send, settle
+from headway.service.joins import settle
 from headway.service.sending import insert_sent
 from headway.service.submission import LAST_MOMENT, encode
 

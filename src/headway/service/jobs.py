@@ -70,6 +70,13 @@ def submit_batch(ctx: Context, commands: Sequence[SubmitJob], joins: Sequence[Ne
     size = sum(command.waits_for is None for command in commands)
     if not 0 < size <= allowed:
         raise InvalidRequest(f"expected 1 to {allowed:,} jobs in a batch, got: {size:,}")
+    open_joins = {join.id for join in joins}
+    stranded = next((c for c in commands if c.waits_for is not None and c.waits_for not in open_joins), None)
+    if stranded is not None:
+        raise InvalidRequest(
+            f"job {stranded.job_id} was to wait for {stranded.waits_for!r}, which is not sent with it",
+            hint="Send a chord's header and its body together.",
+        )
     now = ctx.services.clock.now()
     rows = []
     for index, command in enumerate(commands):

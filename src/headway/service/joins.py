@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from headway.model.canvas import AWAITS_SEND, LAST_PLACE, results_of
+from headway.model.canvas import LAST_PLACE, results_of
 from headway.model.commands import NewJoin
 from headway.model.job import ErrorInfo
 from headway.model.states import JobState, Verb
@@ -247,7 +247,3 @@ def _break(ctx: Context, tx: Tx, waiting: Mapping[str, tuple[str, dict[str, Any]
             topics |= {f"job:{job_id}", "ended"}
     return frozenset(topics)
 
-
-def awaits_send(job_id: str) -> str:
-    """What a job waits for that will be sent again."""
-    return f"{AWAITS_SEND}{job_id}"
