@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from headway.model.canvas import LAST_PLACE, results_of
-from headway.model.commands import NewJoin
-from headway.model.job import ErrorInfo
+from headway.model.canvas import LAST_PLACE, awaits_send, results_of
+from headway.model.commands import NewJoin, SubmitJob
 from headway.model.states import JobState, Verb
 from headway.ports.store import EndedJob, JoinPart, Move, TransitionRefused, Tx, Waiter
 from headway.service.context import Context
-from headway.service.submission import LAST_MOMENT
+from headway.service.submission import LAST_MOMENT, job_row
 
 _REVOKED = "celery.exceptions.TaskRevokedError"
 
@@ -35,8 +35,8 @@ def settle(
 ) -> frozenset[str]:
     """Tell what waits for them of the jobs that have ended in this transaction.
 
-    A part is counted for its join; a job that did not succeed is counted, as failed, for the joins of what would have
-    followed it too, and a replaced job that only its successors would have sent again is broken.
+    A part is counted for its join. What would have followed a job that did not succeed ends as failed too: steps of a
+    chain that will never be sent, and a replaced job that only they would have sent again.
 
     Args:
         ctx: of whoever ended them.
@@ -51,18 +51,15 @@ def settle(
     ended = [*tx.take_ended(), *ignored]
     while ended:
         parts: list[Counted] = []
-        waiting: dict[str, tuple[str, dict[str, Any]]] = {}
         for one in ended:
-            followers = _read(one, kept or {}, parts)
-            for job_id in followers:
-                waiting.setdefault(job_id, (one.moved.job_id, _error_of(one)))
+            following = _read(one, kept or {}, parts)
+            if following:
+                topics |= _break(ctx, tx, one, following)
         # Always in one order: two transactions that count for the same joins must not wait for each other.
         for part in sorted(parts, key=lambda part: part[:2]):
             error = None if part.error is None else json.dumps(part.error)
             if tx.joins.count(part.join_id, part.job_id, part.place, error, part.result):
                 topics |= _complete(ctx, tx, part.join_id, part.job_id)
-        if waiting:
-            topics |= _break(ctx, tx, waiting)
         ended = tx.take_ended()
     return frozenset(topics)
 
@@ -96,20 +93,16 @@ def send_again(ctx: Context, tx: Tx, row: Mapping[str, Any]) -> bool:
     return True
 
 
-def _read(one: EndedJob, kept: Mapping[str, str], parts: list[Counted]) -> list[str]:
-    """Add what an end counts for; ids of the jobs that only this one, or what follows it, would have sent."""
+def _read(one: EndedJob, kept: Mapping[str, str], parts: list[Counted]) -> list[Any]:
+    """Add what an end counts for; the signatures that nobody will send because of it."""
     moved = one.moved
     canvas: dict[str, Any] = json.loads(moved.canvas) if moved.canvas else {}
-    error = None if moved.state is JobState.SUCCEEDED else _error_of(one)
+    well = moved.state is JobState.SUCCEEDED
     if moved.join_id is not None:
         place = canvas.get("group_index", LAST_PLACE)
+        error = None if well else _error_of(one)
         parts.append(Counted(moved.join_id, moved.job_id, place, error, kept.get(moved.job_id)))
-    if moved.state is JobState.SUCCEEDED and one.error_json is None:
-        return []
-    chain = canvas.get("chain") or []
-    failed = error or _error_of(one)
-    parts += [Counted(*leaf, failed) for step in chain for leaf in _leaves(step)]
-    return list(dict.fromkeys(job_id for step in chain for job_id in _ids(step)))
+    return [] if well and one.error_json is None else canvas.get("chain") or []
 
 
 def _error_of(one: EndedJob) -> dict[str, Any]:
@@ -124,40 +117,29 @@ def _error_of(one: EndedJob) -> dict[str, Any]:
     return error
 
 
-def _leaves(step: Any) -> Iterator[tuple[str, str, int]]:
-    """(join, job, place) of what would have counted for a join, had this signature been sent."""
-    if not isinstance(step, Mapping):
+def _steps(signature: Any) -> Iterator[SubmitJob]:
+    """The jobs that a signature would have sent, sooner or later, as far as they have ids."""
+    if not isinstance(signature, Mapping):
         return
-    options, kwargs = step.get("options") or {}, step.get("kwargs") or {}
-    kind = step.get("subtask_type")
-    if kind == "group":
-        for part in _listed(kwargs.get("tasks")):
-            yield from _leaves(part)
-    elif kind == "chain":
-        # The end of a chain is the end of its last step.
-        for part in reversed(_listed(kwargs.get("tasks"))):
-            found = list(_leaves(part))
-            yield from found
-            if found:
-                return
-    elif kind == "chord":
-        yield from _leaves(kwargs.get("body"))
-    elif options.get("chord") and options.get("group_id") and options.get("task_id"):
-        place = options.get("group_index")
-        yield options["group_id"], options["task_id"], LAST_PLACE if place is None else int(place)
-
-
-def _ids(step: Any) -> Iterator[str]:
-    """Ids of the jobs that a signature would have sent, sooner or later."""
-    if not isinstance(step, Mapping):
-        return
-    options, kwargs = step.get("options") or {}, step.get("kwargs") or {}
-    if options.get("task_id"):
-        yield str(options["task_id"])
-    if step.get("subtask_type") in ("group", "chain", "chord"):
-        header = kwargs.get("header")
-        for part in (*_listed(kwargs.get("tasks")), *_listed(header), kwargs.get("body")):
-            yield from _ids(part)
+    options, kwargs = signature.get("options") or {}, signature.get("kwargs") or {}
+    if signature.get("subtask_type") in ("group", "chain", "chord"):
+        for part in (*_listed(kwargs.get("tasks")), *_listed(kwargs.get("header")), kwargs.get("body")):
+            yield from _steps(part)
+    elif options.get("task_id"):
+        group_id, index = options.get("group_id"), options.get("group_index")
+        job_id = str(options["task_id"])
+        yield SubmitJob(
+            task=str(signature.get("task")),
+            args=list(signature.get("args") or ()),
+            kwargs=dict(kwargs),
+            job_id=job_id,
+            queue=options.get("queue") if isinstance(options.get("queue"), str) else None,
+            origin="celery",
+            canvas=None if index is None else {"group_index": index},
+            group_id=group_id,
+            join_id=group_id if options.get("chord") else None,
+            waits_for=awaits_send(job_id),
+        )
 
 
 def _listed(value: Any) -> list[Any]:
@@ -229,21 +211,31 @@ def _result(ctx: Context, part: JoinPart) -> str | None:
     return None if data is None else data.decode()
 
 
-def _break(ctx: Context, tx: Tx, waiting: Mapping[str, tuple[str, dict[str, Any]]]) -> frozenset[str]:
+def _break(ctx: Context, tx: Tx, one: EndedJob, following: Sequence[Any]) -> frozenset[str]:
+    """Fail what would have been sent after a job: as in Celery, whoever waits for its result learns why it never comes."""
+    before = tx.get(one.moved.job_id)
+    steps = {str(step.job_id): step for signature in following for step in _steps(signature)}
+    if before is None or not steps:
+        return frozenset()
+    # A replaced job is there already, and waits for being sent again.
+    rows = [
+        job_row(ctx, replace(step, root_id=before.root_id, queue=step.queue or before.queue), tx.now(), checked=False)
+        for step in steps.values()
+    ]
+    tx.insert_new(rows)
+    error = _error_of(one)
+    # The exception of what failed is that of what should have followed.
+    kept = {
+        "code": "chain_broken",
+        "message": str(error.get("message", "")),
+        "exc_type": error.get("exc_type"),
+        "hint": f"Job {before.id}, which comes before it, did not succeed: look at it.",
+    }
+    changes = {"error": json.dumps({name: value for name, value in kept.items() if value is not None})}
+    told = {"code": "chain_broken", "broken": before.id}
     topics: set[str] = set()
-    for job_id in tx.joins.waiting_for_send(list(waiting)):
-        before, error = waiting[job_id]
-        # The exception of what failed is that of what stands for it, as in a chain.
-        told = ErrorInfo(
-            code="chain_broken",
-            message=str(error.get("message", "")),
-            exc_type=error.get("exc_type"),
-            hint=f"Job {before} of the chain that replaced this one did not succeed: look at it.",
-        )
-        kept = {"code": told.code, "message": told.message, "exc_type": told.exc_type, "hint": told.hint}
-        changes = {"error": json.dumps({name: value for name, value in kept.items() if value is not None})}
-        move = Move(Verb.BREAK, job_id, changes=changes, data={"code": told.code, "broken": before})
+    for job_id in tx.joins.waiting_for_send(list(steps)):
+        move = Move(Verb.BREAK, job_id, changes=changes, data=told)
         if not isinstance(tx.move(move, ctx.actor.name), TransitionRefused):
             topics |= {f"job:{job_id}", "ended"}
     return frozenset(topics)
-

@@ -45,20 +45,27 @@ def encode(services: Services, value: Any) -> str:
         ) from error
 
 
-def job_row(ctx: Context, command: SubmitJob, now: int) -> dict[str, Any]:
+def job_row(ctx: Context, command: SubmitJob, now: int, *, checked: bool = True) -> dict[str, Any]:
     """The complete row of a new job.
+
+    Args:
+        ctx: of the caller.
+        command: what is asked for.
+        now: UTC microseconds.
+        checked: False for a job that will never run, whose task and arguments nobody need know.
 
     Raises:
         UnknownTask, BadArguments, InvalidRequest, NotSerializable, PayloadTooLarge: nothing is stored.
     """
     services = ctx.services
     limits = services.limits
-    info = _task(services, command)
+    info = _task(services, command) if checked else None
     args, kwargs = encode(services, command.args), encode(services, command.kwargs)
-    _check_size(services, command.task, len(args) + len(kwargs))
-    if services.catalog is not None and info is not None:
-        services.catalog.check_arguments(command.task, command.args, command.kwargs)
-    _check_fields(command)
+    if checked:
+        _check_size(services, command.task, len(args) + len(kwargs))
+        if services.catalog is not None and info is not None:
+            services.catalog.check_arguments(command.task, command.args, command.kwargs)
+        _check_fields(command)
     job_id = command.job_id or services.ids.new_id()
     scheduled = command.waits_for is not None or (command.run_at is not None and command.run_at > now)
     max_retries, timeout, backoff = command.max_retries, command.timeout_seconds, command.backoff

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from billiard.exceptions import WorkerLostError
 from celery import states
+from celery._state import _task_stack
 from celery.app import trace
 from celery.app.task import Context
 from celery.exceptions import ChordError
@@ -86,10 +87,19 @@ class Tracer:
         run.broken = run.body_returned = True
         request = Context(self._request(begun), args=loads(begun.args_json), kwargs=loads(begun.kwargs_json))
         backend: Any = self._app.backend
+        task: Any = self._tasks[begun.task]
+        # Errbacks are children of what they are told of.
+        _task_stack.push(task)
+        task.request_stack.push(request)
         try:
             raise error
         except ChordError as raised:
             backend.mark_as_failure(begun.job_id, raised, raised.__traceback__, request=request)
+            sent: Any = request.children or ()
+            run.children = [child.as_tuple() for child in sent]
+        finally:
+            task.request_stack.pop()
+            _task_stack.pop()
         exc, text = run.failure or (error, python_error(error))
         return replace(_failed(run, exc, text, code="chord_broken"), may_retry=False)
 
