@@ -29,7 +29,9 @@ BOOM = ErrorInfo(code="task_failed", message="boom", exc_type="ValueError", trac
 def part(number: int, join: str = "g", **fields: Any) -> SubmitJob:
     """The command of one part of a header."""
     canvas = {"group": join, "group_index": number, "chord": {"task": "t"}}
-    return SubmitJob("app.part", [number], job_id=f"{join}-{number}", group_id=join, join_id=join, canvas=canvas, **fields)
+    return SubmitJob(
+        "app.part", [number], job_id=f"{join}-{number}", group_id=join, join_id=join, canvas=canvas, **fields
+    )
 
 
 def body(join: str = "g", **fields: Any) -> SubmitJob:

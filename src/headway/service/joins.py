@@ -170,7 +170,9 @@ def _complete(ctx: Context, tx: Tx, join_id: str, last: str | None) -> frozenset
         else:
             canvas = json.loads(waiter.canvas) if waiter.canvas else {}
             changes["canvas"] = json.dumps(canvas | {"broken": broken})
-            tx.move(Move(Verb.ENQUEUE, waiter.job_id, changes=changes, data={"broken": broken["job_id"]}), ctx.actor.name)
+            tx.move(
+                Move(Verb.ENQUEUE, waiter.job_id, changes=changes, data={"broken": broken["job_id"]}), ctx.actor.name
+            )
     return frozenset(topics)
 
 

@@ -83,7 +83,6 @@ def rescue_lapsed(ctx: Context, *, silent_for: float | None) -> RescueReport:
         silent_for: seconds without a heartbeat; None takes all of them, which only the new sole owner of a
             store may do, once the children of the old one are gone.
     """
-
     # Those of a transaction that is tried again may be told too: who hears it looks and finds nothing new.
     topics: set[str] = set()
 

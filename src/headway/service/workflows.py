@@ -57,7 +57,9 @@ def save_group(ctx: Context, group_id: str, result_json: str) -> None:
     """
     allowed = ctx.services.limits.max_request_bytes
     if not 0 < len(group_id) <= _MAX_ID or not group_id.isprintable():
-        raise InvalidRequest(f"expected the id of a group to have 1 to {_MAX_ID} printable characters, got: {group_id!r}")
+        raise InvalidRequest(
+            f"expected the id of a group to have 1 to {_MAX_ID} printable characters, got: {group_id!r}"
+        )
     if len(result_json) > allowed:
         raise InvalidRequest(f"the group's result takes {len(result_json):,} bytes, and {allowed:,} are allowed")
     try:

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect
 
-from headway.model.commands import NewJoin
 from headway.model.canvas import AWAITS_SEND
+from headway.model.commands import NewJoin
 from headway.ports.store import JoinPart, WaitCounts, Waiter
 from headway.store.dialects import DialectFacts
 from headway.store.join_tables import join_parts, joins, saved_groups
@@ -107,7 +107,9 @@ class JoinStatements:
         found = self._change_waiting.get(key)
         if found is None:
             values = {name: sa.bindparam(f"new_{name}", type_=jobs.c[name].type) for name in key}
-            statement = sa.update(jobs).values(values).where(jobs.c.id == _JOB, _SCHEDULED, jobs.c.waits_for.is_not(None))
+            statement = (
+                sa.update(jobs).values(values).where(jobs.c.id == _JOB, _SCHEDULED, jobs.c.waits_for.is_not(None))
+            )
             found = self._change_waiting[key] = self._prepare(statement)
         return found
 
@@ -216,7 +218,9 @@ class SqlJoinTx:
 def wait_counts(connection: Connection) -> WaitCounts:
     """See ``Reader.waits``."""
     counted = (
-        sa.select(join_parts.c.join_id, sa.func.count().label("parts")).group_by(join_parts.c.join_id).subquery("counted")
+        sa.select(join_parts.c.join_id, sa.func.count().label("parts"))
+        .group_by(join_parts.c.join_id)
+        .subquery("counted")
     )
 
     def ids(statement: sa.Select[Any]) -> tuple[str, ...]:
@@ -230,7 +234,10 @@ def wait_counts(connection: Connection) -> WaitCounts:
     )
     waited_for = sa.exists().where(joins.c.id == jobs.c.waits_for, is_open)
     stranded = sa.select(jobs.c.id).where(
-        jobs.c.state == "scheduled", jobs.c.waits_for.is_not(None), ~waited_for, ~jobs.c.waits_for.startswith(AWAITS_SEND)
+        jobs.c.state == "scheduled",
+        jobs.c.waits_for.is_not(None),
+        ~waited_for,
+        ~jobs.c.waits_for.startswith(AWAITS_SEND),
     )
     return WaitCounts(
         connection.execute(sa.select(sa.func.count()).select_from(joins)).scalar_one(),

@@ -211,7 +211,7 @@ class HeadwayBackend(BaseBackend):
     def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
         """Pack what the body sends; it is stored with the header, and waits for it."""
         group_id, results = header_result_args
-        self._attachment().pack_body(str(group_id), results, lambda given: body.delay(given))
+        self._attachment().pack_body(str(group_id), results, body.delay)
 
     def set_chord_size(self, group_id: Any, chord_size: int) -> None:
         """Celery has counted a header, just before its last part is sent."""

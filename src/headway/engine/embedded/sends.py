@@ -20,7 +20,14 @@ _CELERY_HEADERS = frozenset(
     }
 )
 # What a part of a chord carries for Celery's own questions: the body itself waits in the store.
-_IN_CHORD: dict[str, Any] = {"task": "headway.chord", "args": [], "kwargs": {}, "options": {}, "subtask_type": None, "immutable": False}
+_IN_CHORD: dict[str, Any] = {
+    "task": "headway.chord",
+    "args": [],
+    "kwargs": {},
+    "options": {},
+    "subtask_type": None,
+    "immutable": False,
+}
 
 
 def command_from_message(

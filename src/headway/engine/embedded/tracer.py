@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from billiard.exceptions import WorkerLostError
 from celery import states
-from celery._state import _task_stack
+from celery._state import _task_stack  # type: ignore[attr-defined]
 from celery.app import trace
 from celery.app.task import Context
 from celery.exceptions import ChordError
@@ -85,7 +85,8 @@ class Tracer:
         error = ChordError(f"Dependency {broken['job_id']} raised {cause!r}")
         error.__cause__ = cause
         run.broken = run.body_returned = True
-        request = Context(self._request(begun), args=loads(begun.args_json), kwargs=loads(begun.kwargs_json))
+        arguments = {"args": loads(begun.args_json), "kwargs": loads(begun.kwargs_json)}
+        request = Context(self._request(begun), **arguments, called_directly=False)
         backend: Any = self._app.backend
         task: Any = self._tasks[begun.task]
         # Errbacks are children of what they are told of.
@@ -207,16 +208,16 @@ def _marking(name: str, run_body: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _finish(run: RunningAttempt, ended: Any) -> Finish:
-    begun, info = run.begun, ended.info
     again = run.resend is not None or run.awaits_send
     if run.saw_stop and run.stop_reason != "superseded" and not again:
         return stopped(run)
     if again:
         return _resent(run)
-    return replace(_first(run, info), grows=Counter(run.grown.values())) if run.grown else _first(run, info)
+    finish = _own_end(run, ended.info)
+    return replace(finish, grows=Counter(run.grown.values())) if run.grown else finish
 
 
-def _first(run: RunningAttempt, info: Any) -> Finish:
+def _own_end(run: RunningAttempt, info: Any) -> Finish:
     begun, sends, joins = run.begun, tuple(run.sends), tuple(run.joins)
     if info is None:
         return Finish(
