@@ -25,7 +25,7 @@ from headway.model.errors import (
     ServerUnreachable,
     WaitTimeout,
 )
-from headway.model.job import Backoff, Job, Page
+from headway.model.job import Backoff, Job, Page, Workflow
 from headway.model.states import TERMINAL_STATES, JobState
 
 if TYPE_CHECKING:
@@ -233,6 +233,11 @@ class Client(RemoteCluster):
         return [
             attempt_from(job_id, item) for item in _items(self._link.ask("GET", _path(job_id, "attempts"), safe=True))
         ]
+
+    def workflow(self, job_id: str, limit: int = 1000) -> Workflow:
+        """All jobs of the workflow that a job belongs to, oldest first."""
+        body = self._link.ask("GET", _path(job_id, "workflow"), params={"limit": limit}, safe=True)
+        return Workflow(body["root_id"], tuple(job_from(item) for item in _items(body)), bool(body["complete"]))
 
     def logs(self, job_id: str, after: int = 0, limit: int = 1000) -> Lines:
         """Lines of the log with an id above ``after``, oldest first."""

@@ -109,6 +109,21 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Workflow:
+    """The jobs of one root, oldest first.
+
+    Attributes:
+        root_id: of the job that everything began with.
+        jobs: the root first; then what it, or what it sent, sent.
+        complete: False where there are more than were asked for.
+    """
+
+    root_id: str
+    jobs: tuple[Job, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One try of a job, begun under a fence."""
 

@@ -30,10 +30,11 @@ from headway.service.recording import StoreObservationDoor
 from headway.service.sessions import delete_session, get_session, list_sessions, save_session
 from headway.service.sitrep import REPORT_SECONDS, begin_report, read_metrics, read_sitrep, without_answer
 from headway.service.upkeep import DueReport, RescueReport, RetentionReport, enqueue_due, rescue_lapsed, run_retention
-from headway.service.workflows import Workflow, delete_group, read_workflow, save_group, saved_group
+from headway.service.workflows import MAX_WORKFLOW, delete_group, read_workflow, save_group, saved_group
 
 __all__ = [
     "MAX_CHILDREN",
+    "MAX_WORKFLOW",
     "REPORT_SECONDS",
     "Context",
     "DueReport",
@@ -43,7 +44,6 @@ __all__ = [
     "Services",
     "StoreJobDoor",
     "StoreObservationDoor",
-    "Workflow",
     "begin_report",
     "cancel_job",
     "count_jobs",

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from headway.model.canvas import LAST_PLACE, awaits_send, results_of
 from headway.model.commands import NewJoin, SubmitJob
 from headway.model.states import JobState, Verb
-from headway.ports.store import EndedJob, JoinPart, Move, TransitionRefused, Tx, Waiter
+from headway.ports.joins import JoinPart, Waiter
+from headway.ports.store import EndedJob, Move, TransitionRefused, Tx
 from headway.service.context import Context
 from headway.service.submission import LAST_MOMENT, job_row
 

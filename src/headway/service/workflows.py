@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Final
 
 from headway.model.errors import InvalidRequest
-from headway.model.job import Job
+from headway.model.job import Workflow
 from headway.service.context import Context
 from headway.service.jobs import get_job
 from headway.service.verbs import verb
 
 MAX_WORKFLOW: Final = 1000
 _MAX_ID: Final = 255
-
-
-@dataclass(frozen=True, slots=True)
-class Workflow:
-    """The jobs of one root, oldest first.
-
-    Attributes:
-        root_id: of the job that everything began with.
-        jobs: the root first; then what it, or what it sent, sent.
-        complete: False where there are more than were asked for.
-    """
-
-    root_id: str
-    jobs: tuple[Job, ...]
-    complete: bool
 
 
 @verb

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Dialect
 
 from headway.model.canvas import AWAITS_SEND
 from headway.model.commands import NewJoin
-from headway.ports.store import JoinPart, WaitCounts, Waiter
+from headway.ports.joins import JoinPart, WaitCounts, Waiter
 from headway.store.dialects import DialectFacts
 from headway.store.join_tables import join_parts, joins, saved_groups
 from headway.store.prepared import Cursor, Prepared

@@ -12,7 +12,8 @@ from headway.model.commands import ListJobs
 from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
 from headway.model.paging import read_cursor, write_cursor
 from headway.model.states import LIVE_STATES, JobState
-from headway.ports.store import StoredResult, WaitCounts
+from headway.ports.joins import WaitCounts
+from headway.ports.store import StoredResult
 from headway.store.access import Access
 from headway.store.joins import wait_counts
 from headway.store.observed_reader import SqlObservedReader

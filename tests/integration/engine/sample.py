@@ -78,7 +78,7 @@ def as_given(value: Any) -> Any:
     return value
 
 
-@app.task(name="headway_retries", retries=3)
+@app.task(name="headway_retries", job_retries=3)
 def headway_retries(value: Any) -> Any:
     return value
 
