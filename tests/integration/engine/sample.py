@@ -60,7 +60,7 @@ def replaced_by_chain(self: Any) -> Any:
 
 @app.task(name="replaced_by_chain_of", bind=True)
 def replaced_by_chain_of(self: Any, *steps: Any) -> Any:
-    return self.replace(chain(signature(step, app=app) for step in steps))
+    return self.replace(chain(*[signature(step, app=app) for step in steps]))
 
 
 @app.task(name="replaced_by_group", bind=True)
@@ -71,6 +71,16 @@ def replaced_by_group(self: Any, numbers: Any) -> Any:
 @app.task(name="xsum")
 def xsum(numbers: Any) -> Any:
     return sum(xsum(one) if isinstance(one, list) else one for one in numbers)
+
+
+@app.task(name="add_up")
+def add_up(given: Any, number: Any) -> Any:
+    return xsum([given, number])
+
+
+@app.task(name="replaced_by", bind=True)
+def replaced_by(self: Any, given: Any, steps: Any) -> Any:
+    return self.replace(chain(as_given.s(given), *[signature(step, app=app) for step in steps]))
 
 
 @app.task(name="as_given")
@@ -102,7 +112,7 @@ def xsum_in_child(numbers: Any) -> Any:
 
 @app.task(name="sends_a_chord", isolation="process")
 def sends_a_chord(numbers: Any) -> Any:
-    sent = chord([add_in_child.s(number, 1) for number in numbers], xsum_in_child.s()).delay()
+    sent: Any = chord([add_in_child.s(number, 1) for number in numbers], xsum_in_child.s()).delay()
     sent.parent.save()
     return sent.parent.id
 

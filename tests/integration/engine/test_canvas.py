@@ -66,7 +66,7 @@ def test_a_canvas_runs(node: Node, name: str) -> None:
 
 
 def test_a_group_is_given_as_a_result_of_groups(node: Node) -> None:
-    result = chain(add.s(1, 1), group(add.s(1), add.s(2))).delay()
+    result: Any = chain(add.s(1, 1), group(add.s(1), add.s(2))).delay()
     assert isinstance(result, GroupResult)
     assert result.get(timeout=10) == [3, 4]
     assert (result.ready(), result.successful(), result.completed_count()) == (True, True, 2)
@@ -74,9 +74,9 @@ def test_a_group_is_given_as_a_result_of_groups(node: Node) -> None:
 
 
 def test_groups_are_saved_restored_and_deleted(node: Node) -> None:
-    result = group(add.s(1, 1), chord([add.s(2, 2)], xsum.s())).delay()
+    result: Any = group(add.s(1, 1), chord([add.s(2, 2)], xsum.s())).delay()
     result.save()
-    again = GroupResult.restore(result.id, app=sample.app)
+    again: Any = GroupResult.restore(result.id, app=sample.app)
     assert again is not None
     assert again.id == result.id
     assert again.get(timeout=10) == [2, 4]
@@ -93,7 +93,7 @@ def test_a_child_sends_chords_and_saves_groups(node: Node) -> None:
 
 
 def test_a_failing_part_fails_the_body_without_running_it(node: Node) -> None:
-    result = chord([add.s(1, 1), boom.s("no")], xsum.s().on_error(sample.failed_for.s())).delay()
+    result: Any = chord([add.s(1, 1), boom.s("no")], xsum.s().on_error(sample.failed_for.s())).delay()
     # Celery asks the parents first: what is raised is the part's own exception.
     with pytest.raises(ValueError, match="no"):
         result.get(timeout=10)
@@ -110,14 +110,14 @@ def test_a_failing_part_fails_the_body_without_running_it(node: Node) -> None:
 
 def test_a_failure_reaches_the_outermost_body(node: Node) -> None:
     inner = chord([boom.s("deep"), add.s(1, 1)], xsum.s() | add.s(1))
-    result = chord([inner, add.s(2, 2)], xsum.s()).delay()
+    result: Any = chord([inner, add.s(2, 2)], xsum.s()).delay()
     with pytest.raises(ChordError, match="Dependency"):
         AsyncResult(result.id, app=sample.app).get(timeout=10)
     check_invariants(node.store)
 
 
 def test_a_chain_that_breaks_inside_a_header_breaks_the_chord(node: Node) -> None:
-    result = chord([chain(boom.s("first"), as_given.s(), as_given.s()), add.s(2, 2)], xsum.s()).delay()
+    result: Any = chord([chain(boom.s("first"), as_given.s(), as_given.s()), add.s(2, 2)], xsum.s()).delay()
     with pytest.raises(ValueError, match="first"):
         result.get(timeout=10)
     assert node.ended(result.id).error.code == "chord_broken"
@@ -125,7 +125,7 @@ def test_a_chain_that_breaks_inside_a_header_breaks_the_chord(node: Node) -> Non
 
 
 def test_a_replacement_that_fails_fails_what_it_stands_for(node: Node) -> None:
-    result = sample.replaced_by_chain_of.delay(boom.s("gone"), as_given.s(), as_given.s())
+    result: Any = sample.replaced_by_chain_of.delay(boom.s("gone"), as_given.s(), as_given.s())
     with pytest.raises(ValueError, match="gone"):
         result.get(timeout=10)
     job = node.ended(result.id)
@@ -134,14 +134,14 @@ def test_a_replacement_that_fails_fails_what_it_stands_for(node: Node) -> None:
 
 
 def test_the_jobs_own_rule_does_not_retry_a_broken_body(node: Node) -> None:
-    result = chord([boom.s("no")], sample.headway_retries.s()).delay()
+    result: Any = chord([boom.s("no")], sample.headway_retries.s()).delay()
     assert node.ended(result.id).error.code == "chord_broken"
     assert node.outcomes(result.id) == ["failed"]
 
 
 def test_a_group_is_revoked(node: Node) -> None:
-    result = (group(sample.wait_open.si() for _ in range(2)) | xsum.s()).delay()
-    extra = group(add.s(1, 1), add.s(2, 2)).apply_async(countdown=3600)
+    result: Any = (group(sample.wait_open.si() for _ in range(2)) | xsum.s()).delay()
+    extra: Any = group(add.s(1, 1), add.s(2, 2)).apply_async(countdown=3600)
     extra.revoke()
     for part in extra.results:
         with pytest.raises(TaskRevokedError):
@@ -156,7 +156,7 @@ def test_a_group_is_revoked(node: Node) -> None:
 
 
 def test_a_part_that_is_cancelled_breaks_the_chord(node: Node) -> None:
-    result = chord([add.s(1, 1), add.s(2, 2).set(countdown=3600)], xsum.s()).delay()
+    result: Any = chord([add.s(1, 1), add.s(2, 2).set(countdown=3600)], xsum.s()).delay()
     cancel_job(node.ctx, result.parent.results[1].id)
     assert node.ended(result.id).error.message.endswith(
         "raised TaskRevokedError('the job was cancelled before it began')"
@@ -164,7 +164,7 @@ def test_a_part_that_is_cancelled_breaks_the_chord(node: Node) -> None:
 
 
 def test_a_body_runs_in_its_own_queue_after_its_own_countdown(node: Node) -> None:
-    result = chord([add.s(1, 1)], xsum.s().set(queue="other", countdown=0.2)).delay()
+    result: Any = chord([add.s(1, 1)], xsum.s().set(queue="other", countdown=0.2)).delay()
     body = node.ended(result.id)
     assert (body.queue, body.args) == ("other", [[2]])
     assert body.run_at is not None
@@ -172,17 +172,17 @@ def test_a_body_runs_in_its_own_queue_after_its_own_countdown(node: Node) -> Non
 
 
 def test_children_and_parents_are_as_celery_has_them(node: Node) -> None:
-    result = chain(add.s(1, 1), add.s(2), add.s(3)).delay()
+    result: Any = chain(add.s(1, 1), add.s(2), add.s(3)).delay()
     assert result.get(timeout=10) == 7
     root = result.parent.parent
     assert [value for _, value in root.collect(timeout=5)] == [2, 4, 7]
     assert root.children == [result.parent]
-    fresh = AsyncResult(root.id, app=sample.app)
+    fresh: Any = AsyncResult(root.id, app=sample.app)
     assert [child.id for child in fresh.children] == [result.parent.id]
 
 
 def test_a_workflow_shows_as_one(node: Node) -> None:
-    result = chord([add.s(1, 1), chain(add.s(2, 2), add.s(1))], xsum.s() | add.s(1)).delay()
+    result: Any = chord([add.s(1, 1), chain(add.s(2, 2), add.s(1))], xsum.s() | add.s(1)).delay()
     assert result.get(timeout=10) == 8
     for job_id in (result.id, result.parent.results[0].id):
         assert len(read_workflow(node.ctx, job_id).jobs) == 5
