@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from celery import chain, chord, group
+from celery.result import AsyncResult
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headway.testing.invariants import check_invariants
 from tests.integration.engine import sample
 from tests.integration.engine.conftest import Node
+from tests.waiting import wait_until
 
 
 class Tree:
@@ -71,16 +73,29 @@ def _total(value: Any) -> int:
     return sum(_total(one) for one in value) if isinstance(value, list) else int(value)
 
 
+class Broken(Exception):
+    """What plain Python makes of a step that fails."""
+
+
+def _fails(given: Any) -> Any:
+    raise Broken
+
+
 STEPS = st.integers(0, 9).map(_step)
-TREES = st.recursive(
-    STEPS,
-    lambda inner: st.one_of(
-        st.lists(inner, min_size=2, max_size=3).map(_chain),
-        st.builds(_chord, st.lists(inner, min_size=1, max_size=3), inner),
-        st.lists(STEPS, min_size=1, max_size=2).map(_replaced),
-    ),
-    max_leaves=8,
-)
+FAILING = st.one_of(STEPS, st.just(Tree("boom", sample.boom.si("broken"), _fails)))
+
+
+def trees(leaves: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
+    """Canvases over these steps."""
+    return st.recursive(
+        leaves,
+        lambda inner: st.one_of(
+            st.lists(inner, min_size=2, max_size=3).map(_chain),
+            st.builds(_chord, st.lists(inner, min_size=1, max_size=3), inner),
+            st.lists(leaves, min_size=1, max_size=2).map(_replaced),
+        ),
+        max_leaves=8,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +109,24 @@ def running() -> Iterator[Node]:
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
-@given(tree=TREES, number=st.integers(0, 5))
+@given(tree=trees(STEPS), number=st.integers(0, 5))
 def test_a_random_canvas_is_what_python_makes_of_it(running: Node, tree: Tree, number: int) -> None:
     result: Any = chain(sample.as_given.s(number), tree.signature.clone()).delay()
     assert result.get(timeout=20) == tree.value(number)
+    check_invariants(running.store)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+@given(tree=trees(FAILING))
+def test_a_random_canvas_that_fails_leaves_nothing_waiting(running: Node, tree: Tree) -> None:
+    result: Any = chain(sample.as_given.s(1), tree.signature.clone()).delay()
+    ended = running.ended(result.id)
+    try:
+        expected = tree.value(1)
+    except Broken:
+        assert ended.error.code in {"task_failed", "chord_broken", "chain_broken"}
+        assert isinstance(AsyncResult(result.id, app=sample.app).get(timeout=5, propagate=False), Exception)
+    else:
+        assert result.get(timeout=20) == expected
+    wait_until(lambda: not any(running.store.read(lambda r: r.counts()).values()), what="everything to end")
     check_invariants(running.store)
