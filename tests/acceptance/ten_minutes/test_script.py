@@ -158,7 +158,7 @@ def test_ctrl_c_ends_it_within_seconds_and_costs_no_try(desk: Desk, tmp_path: Pa
         server.nothing_left()
         assert "Traceback" not in server.said()
         for job_id in ids:
-            whole_json = json.loads(desk.ok("jobs", "show", job_id, "--json"))
+            shown = json.loads(desk.ok("jobs", "show", job_id, "--json"))
             assert (shown["state"], shown["attempts"], shown["rescues"]) == ("queued", 0, 0)
         gate.touch()
         with Client(server.start()) as client:
