@@ -12,7 +12,7 @@ import pytest
 
 from headway.model.canvas import awaits_send, results_of
 from headway.model.commands import Begun, Finish, NewJoin, Resend, SubmitJob
-from headway.model.errors import InvalidRequest, TransitionConflict
+from headway.model.errors import InvalidRequest, JobIdTaken, TransitionConflict
 from headway.model.job import ErrorInfo, Job
 from headway.model.states import AttemptOutcome, JobState
 from headway.service import cancel_job, enqueue_due, read_workflow, rerun_job, rescue_lapsed, run_retention
@@ -115,6 +115,17 @@ def test_a_send_that_is_repeated_is_the_same_chord(house: House) -> None:
     assert send(house)
     assert job(house).state is JobState.QUEUED
     assert len(begin_all(door)) == 1
+    check_invariants(house.store)
+
+
+def test_a_part_of_one_chord_is_not_taken_for_a_part_of_another(house: House) -> None:
+    door = house.door("w")
+    send(house, 1)
+    succeed(door, begin_all(door)["g-0"])
+    again = replace(part(0, "other"), job_id="g-0")
+    with pytest.raises(JobIdTaken):
+        door.submit_many([again, body("other", job_id="other-body")], [NewJoin("other", 1)])
+    assert house.store.read(lambda reader: reader.get("other-body")) is None
     check_invariants(house.store)
 
 

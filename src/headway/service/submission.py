@@ -156,7 +156,7 @@ def fingerprint(command: SubmitJob, args: str, kwargs: str) -> str:
     """SHA-256 over what the caller asked for, so that the same request is recognised and another one refused."""
     if len(command.kwargs) > 1:
         kwargs = _sorted_json(json.loads(kwargs))
-    asked = (
+    asked: tuple[Any, ...] = (
         command.queue,
         command.priority,
         command.run_at,
@@ -168,6 +168,9 @@ def fingerprint(command: SubmitJob, args: str, kwargs: str) -> str:
         sorted(command.labels.items()) if command.labels else None,
         command.retry_of,
     )
+    if command.join_id is not None:
+        # The same id in another chord is another request: that chord would wait for it without end.
+        asked = (*asked, command.join_id)
     return hashlib.sha256(f"{command.task}\n{args}\n{kwargs}\n{asked!r}".encode()).hexdigest()
 
 

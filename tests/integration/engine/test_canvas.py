@@ -108,6 +108,13 @@ def test_a_failing_part_fails_the_body_without_running_it(node: Node) -> None:
     check_invariants(node.store)
 
 
+def test_a_broken_body_of_a_child_fails_there(node: Node) -> None:
+    result: Any = chord([sample.segfaults.s(), add.s(1, 1)], sample.xsum_in_child.s()).delay()
+    error = node.ended(result.id).error
+    assert error.code == "chord_broken"
+    assert "raised WorkerLostError" in error.message
+
+
 def test_a_failure_reaches_the_outermost_body(node: Node) -> None:
     inner = chord([boom.s("deep"), add.s(1, 1)], xsum.s() | add.s(1))
     result: Any = chord([inner, add.s(2, 2)], xsum.s()).delay()
