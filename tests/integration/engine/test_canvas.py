@@ -108,6 +108,14 @@ def test_a_failing_part_fails_the_body_without_running_it(node: Node) -> None:
     check_invariants(node.store)
 
 
+def test_the_jobs_of_a_group_as_a_body_fail_with_the_parts_own_exception(node: Node) -> None:
+    result: Any = chain(group(add.s(1, 1), boom.s("no")), group(add.si(1, 2), add.si(3, 4))).delay()
+    with pytest.raises(ValueError, match="no"):
+        result.get(timeout=10)
+    assert {node.ended(one.id).error.code for one in result.results} == {"chord_broken"}
+    check_invariants(node.store)
+
+
 def test_a_broken_body_of_a_child_fails_there(node: Node) -> None:
     result: Any = chord([sample.segfaults.s(), add.s(1, 1)], sample.xsum_in_child.s()).delay()
     error = node.ended(result.id).error

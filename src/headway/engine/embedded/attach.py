@@ -129,15 +129,16 @@ class Attachment:
         # Only reached without an exception: a group of which one part is refused sends nothing.
         self._deliver(parcel)
 
-    def pack_body(self, group_id: str, results: Any, send: Callable[[str], object]) -> None:
+    def pack_body(self, group_id: str, results: Any, send: Callable[[str], object], *, is_group: bool) -> None:
         """Keep what the body of a chord sends until its header is sent.
 
         Args:
             group_id: of the header.
             results: Celery's of the header.
             send: sends the body, given what stands for the header's results.
+            is_group: the body is a group, whose jobs fail with the part's own exception, as in Celery.
         """
-        with trail_kept(self.app), self.sending.body(group_id, shape_of(results)):
+        with trail_kept(self.app), self.sending.body(group_id, shape_of(results), is_group=is_group):
             send(results_of(group_id))
 
     def record(self, command: SubmitJob, headers: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import states
 from celery.backends.base import BaseBackend
+from celery.canvas import group
 from celery.exceptions import TimeoutError as CeleryTimeout
 from celery.result import result_from_tuple
 from kombu.exceptions import EncodeError
@@ -211,7 +212,7 @@ class HeadwayBackend(BaseBackend):
     def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
         """Pack what the body sends; it is stored with the header, and waits for it."""
         group_id, results = header_result_args
-        self._attachment().pack_body(str(group_id), results, body.delay)
+        self._attachment().pack_body(str(group_id), results, body.delay, is_group=isinstance(body, group))
 
     def set_chord_size(self, group_id: Any, chord_size: int) -> None:
         """Celery has counted a header, just before its last part is sent."""

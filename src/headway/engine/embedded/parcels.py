@@ -68,6 +68,7 @@ class Sending:
         self.parcel: Parcel | None = None
         self.waits_for: str | None = None
         self.delay: dict[str, float] = {}
+        self._is_group = False
         self._chords: dict[str, Chord] = {}
 
     @contextmanager
@@ -82,17 +83,18 @@ class Sending:
             self._chords.clear()
 
     @contextmanager
-    def body(self, group_id: str, shape: list[Any] | None) -> Iterator[None]:
+    def body(self, group_id: str, shape: list[Any] | None, *, is_group: bool = False) -> Iterator[None]:
         """What is sent within is the body of a chord, and waits for its header."""
         if self.parcel is None and self.waits_for is None:
             self._chords.clear()
-        before = self.parcel, self.waits_for
+        before = self.parcel, self.waits_for, self._is_group
+        self._is_group = is_group
         packed = self.parcel = Parcel()
         self.waits_for = group_id
         try:
             yield
         finally:
-            self.parcel, self.waits_for = before
+            self.parcel, self.waits_for, self._is_group = before
         self._chords[group_id] = Chord(group_id, packed, shape)
 
     def header(self, group_id: str, size: int) -> None:
@@ -116,6 +118,8 @@ class Sending:
             canvas = {**(command.canvas or {}), **delay}
             if command.run_at is not None:
                 canvas["run_at"] = command.run_at
+            if self._is_group:
+                canvas["group_body"] = True
             command = replace(command, waits_for=self.waits_for, run_at=None, canvas=canvas or None)
         self.parcel.commands.append(command)
 

@@ -36,7 +36,9 @@ _log = logging.getLogger(__name__)
 TraceFunction = Callable[[str, Any, Any, dict[str, Any]], Any]
 
 _PERMANENT = frozenset({ErrorKind.INVALID, ErrorKind.NOT_FOUND, ErrorKind.SETUP, ErrorKind.TOO_LARGE})
-_RESERVED = frozenset({"callbacks", "errbacks", "chain", "headers", "broken", "countdown", "expires_after", "run_at"})
+_RESERVED = frozenset(
+    {"callbacks", "errbacks", "chain", "headers", "broken", "countdown", "expires_after", "run_at", "group_body"}
+)
 
 
 class Tracer:
@@ -64,9 +66,9 @@ class Tracer:
         token = _current.set(run)
         try:
             if begun.canvas_json is not None and '"broken"' in begun.canvas_json:
-                broken = loads(begun.canvas_json).get("broken")
-                if broken is not None:
-                    return self._broken(run, broken)
+                canvas = loads(begun.canvas_json)
+                if canvas.get("broken") is not None:
+                    return self._broken(run, canvas["broken"], in_group=bool(canvas.get("group_body")))
             found = self._traces.get(begun.task)
             trace_function = found[1] if found is not None and found[0] is task else self._build(begun.task, task)
             ended = trace_function(begun.job_id, loads(begun.args_json), loads(begun.kwargs_json), self._request(begun))
@@ -78,12 +80,14 @@ class Tracer:
             _current.reset(token)
         return _finish(run, ended)
 
-    def _broken(self, run: RunningAttempt, broken: dict[str, Any]) -> Finish:
+    def _broken(self, run: RunningAttempt, broken: dict[str, Any], *, in_group: bool) -> Finish:
         """Fail an attempt whose header failed, as the end of that header does in Celery: its body does not run."""
         begun = run.begun
         cause = exception_of_error(ErrorInfo(**broken["error"]))
-        error = ChordError(f"Dependency {broken['job_id']} raised {cause!r}")
-        error.__cause__ = cause
+        error: BaseException = cause
+        if not in_group:
+            error = ChordError(f"Dependency {broken['job_id']} raised {cause!r}")
+            error.__cause__ = cause
         run.broken = run.body_returned = True
         arguments = {"args": loads(begun.args_json), "kwargs": loads(begun.kwargs_json)}
         request = Context(self._request(begun), **arguments, called_directly=False)
@@ -94,7 +98,7 @@ class Tracer:
         task.request_stack.push(request)
         try:
             raise error
-        except ChordError as raised:
+        except BaseException as raised:  # noqa: BLE001 - whatever the part raised is told to the errbacks
             backend.mark_as_failure(begun.job_id, raised, raised.__traceback__, request=request)
             sent: Any = request.children or ()
             run.children = [child.as_tuple() for child in sent]
