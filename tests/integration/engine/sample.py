@@ -105,6 +105,20 @@ def adds_to_its_chord(self: Any, numbers: Any, lazy: Any = False) -> Any:
     return 0
 
 
+@app.task(name="adds_from_a_child", bind=True, isolation="process")
+def adds_from_a_child(self: Any, numbers: Any) -> Any:
+    # Promised here, and sent by the body's own callback.
+    self.add_to_chord(add.s(numbers[0], 0))
+    sig = self.add_to_chord(add.s(numbers[1], 0), lazy=True)
+    return dict(sig)
+
+
+@app.task(name="send_it")
+def send_it(value: Any) -> Any:
+    signature(value, app=app).delay()
+    return 0
+
+
 @app.task(name="xsum_in_child", isolation="process")
 def xsum_in_child(numbers: Any) -> Any:
     return sum(numbers)

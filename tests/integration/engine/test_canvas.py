@@ -154,6 +154,16 @@ def test_the_jobs_own_rule_does_not_retry_a_broken_body(node: Node) -> None:
     assert node.outcomes(result.id) == ["failed"]
 
 
+def test_a_part_that_a_child_promised_is_waited_for(node: Node) -> None:
+    promising = sample.adds_from_a_child.s([10, 20])
+    promising.link(sample.send_it.s())
+    result: Any = chord([promising, add.s(1, 1)], as_given.s()).delay()
+    values = result.get(timeout=15)
+    assert sorted(value for value in values if isinstance(value, int)) == [2, 10, 20]
+    assert len(values) == 4
+    check_invariants(node.store)
+
+
 def test_a_group_is_revoked(node: Node) -> None:
     result: Any = (group(sample.wait_open.si() for _ in range(2)) | xsum.s()).delay()
     extra: Any = group(add.s(1, 1), add.s(2, 2)).apply_async(countdown=3600)

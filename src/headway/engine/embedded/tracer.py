@@ -218,7 +218,7 @@ def _finish(run: RunningAttempt, ended: Any) -> Finish:
     if again:
         return _resent(run)
     finish = _own_end(run, ended.info)
-    return replace(finish, grows=Counter(run.grown.values())) if run.grown else finish
+    return replace(finish, grows=dict(Counter(run.grown.values()))) if run.grown else finish
 
 
 def _own_end(run: RunningAttempt, info: Any) -> Finish:
@@ -289,7 +289,7 @@ def _resent(run: RunningAttempt) -> Finish:
         sends=tuple(run.sends) if stands else (),
         joins=tuple(run.joins) if stands else (),
         awaits_send=resend is None,
-        grows=Counter(run.grown.values()) if replaced else {},
+        grows=dict(Counter(run.grown.values())) if replaced else {},
         resend=resend,
         begun=begun,
     )
