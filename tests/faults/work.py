@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery import chain
+from celery import chain, chord, group
 
 import headway
 
@@ -108,6 +108,44 @@ def pipeline(number: int) -> str:
     sent = chain(step.s(number), step.s(), step.s()).delay()
     effect("end")
     return str(sent.id)
+
+
+@headway.task
+def part(number: int, path: str) -> int:
+    """The even ones are quick, the odd ones work until a file is there."""
+    effect("begin")
+    while number % 2 and not Path(path).exists():
+        time.sleep(0.02)
+    effect("end")
+    return number
+
+
+@headway.task(isolation="process")
+def part_in_a_child(number: int, path: str) -> int:
+    """The same in a child."""
+    effect("begin")
+    while number % 2 and not Path(path).exists():
+        time.sleep(0.02)
+    effect("end")
+    return number
+
+
+@headway.task
+def total(numbers: list[Any]) -> int:
+    """The sum of numbers and of lists of them."""
+    effect("begin")
+    effect("end")
+    return sum(sum(one) if isinstance(one, list) else one for one in numbers)
+
+
+@headway.task(bind=True)
+def fan(self: Any, size: int, path: str) -> Any:
+    """Is replaced by two chords, one after the other, with parts in threads and in children."""
+    effect("begin")
+    effect("end")
+    inner = chord([part_in_a_child.s(number, path) for number in range(3)], total.s())
+    first = group([*(part.s(number, path) for number in range(size)), inner])
+    return self.replace(first | total.s() | group(step.s(), step.s()) | total.s())
 
 
 @headway.task

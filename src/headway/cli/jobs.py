@@ -135,17 +135,24 @@ def _states(names: list[str]) -> tuple[JobState, ...]:
 def show(
     job_id: JobId, as_json: Json = False, data_dir: DataDir = None, url: Url = None, api_key: ApiKey = None
 ) -> None:
-    """Show one job with its attempts and its error."""
+    """Show one job with its attempts, its error and the workflow that it belongs to."""
     with jobs_api(data_dir, url, api_key) as api:
         job = api.get(job_id)
         attempts = api.attempts(job_id)
+        workflow = api.workflow(job_id, screen.SHOWN_WORKFLOW)
     if as_json:
-        from headway.client.wire import attempt_json, job_json
+        from headway.client.wire import attempt_json, job_json, workflow_json
 
         # `attempts` of a job is their number; the list has a name of its own.
-        screen.show_json({**job_json(job), "attempt_list": [attempt_json(one) for one in attempts]})
+        screen.show_json(
+            {
+                **job_json(job),
+                "attempt_list": [attempt_json(one) for one in attempts],
+                "workflow": workflow_json(workflow),
+            }
+        )
         return
-    screen.show_job(job, attempts)
+    screen.show_job(job, attempts, workflow)
 
 
 @jobs.command()

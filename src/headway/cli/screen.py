@@ -6,6 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from headway.model.canvas import AWAITS_SEND
 from headway.model.states import JobState
 from headway.model.times import to_rfc3339
 
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from headway.model.errors import HeadwayError
-    from headway.model.job import Attempt, ErrorInfo, Job, Progress
+    from headway.model.job import Attempt, ErrorInfo, Job, Progress, Workflow
+
+SHOWN_WORKFLOW: Final = 100
+"""How many jobs of a workflow a page of the command line shows."""
 
 COLOURS: Final = {
     JobState.SCHEDULED: "blue",
@@ -139,8 +143,8 @@ def show_jobs(jobs: Sequence[Job]) -> None:
     )
 
 
-def show_job(job: Job, attempts: Sequence[Attempt]) -> None:
-    """One job with its attempts."""
+def show_job(job: Job, attempts: Sequence[Attempt], workflow: Workflow | None = None) -> None:
+    """One job with its attempts, and the workflow that it belongs to."""
     facts = {
         "id": job.id,
         "task": job.task,
@@ -156,6 +160,7 @@ def show_job(job: Job, attempts: Sequence[Attempt]) -> None:
         "attempts": f"{job.attempts}, retries allowed {job.max_retries}, rescues {job.rescues}",
         "limit": f"{span(job.timeout_seconds)} an attempt" if job.timeout_seconds else None,
         "cancel": f"asked for at {moment(job.cancel_requested_at)}" if job.cancel_requested_at else None,
+        "waits for": _awaited(job),
         "retry of": job.retry_of,
         "labels": ", ".join(f"{name}={value}" for name, value in job.labels.items()) or None,
         "trace": job.traceparent,
@@ -180,9 +185,49 @@ def show_job(job: Job, attempts: Sequence[Attempt]) -> None:
                 for one in attempts
             ],
         )
+    if workflow is not None and len(workflow.jobs) > 1:
+        say()
+        _show_workflow(workflow, job.id)
     if job.error is not None:
         say()
         show_job_error(job.error)
+
+
+def _awaited(job: Job) -> str | None:
+    if job.waits_for is None or job.state is not JobState.SCHEDULED:
+        return None
+    if job.waits_for.startswith(AWAITS_SEND):
+        return "the chain that replaced it"
+    return f"the jobs of group {job.waits_for}"
+
+
+def _show_workflow(workflow: Workflow, shown: str) -> None:
+    """The jobs of a workflow as a tree: each below the one that sent it."""
+    known = {job.id for job in workflow.jobs}
+    below: dict[str | None, list[Job]] = {}
+    for job in workflow.jobs:
+        parent = job.parent_id if job.parent_id in known and job.parent_id != job.id else None
+        below.setdefault(parent, []).append(job)
+    rows: list[tuple[Job, int]] = []
+    # A stack, not recursion: a chain is as deep as it is long.
+    stack = [(job, 0) for job in reversed(below.get(None, []))]
+    seen: set[str] = set()
+    while stack:
+        job, depth = stack.pop()
+        if job.id not in seen:
+            seen.add(job.id)
+            rows.append((job, depth))
+            stack += [(child, depth + 1) for child in reversed(below.get(job.id, []))]
+    show_table(
+        ("WORKFLOW", "STATE", "TASK", "TOOK"),
+        [
+            (f"{'  ' * min(depth, 20)}{'> ' if job.id == shown else ''}{job.id}", job.state.value, job.task, took(job))
+            for job, depth in rows
+        ],
+        colours=[COLOURS[job.state] for job, _ in rows],
+    )
+    if not workflow.complete:
+        say(f"… and more: GET /api/v1/jobs/{shown}/workflow has up to 1,000.")
 
 
 def show_job_error(error: ErrorInfo) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from headway.model.job import Attempt, Job, LogLine, Page
+from headway.model.job import Attempt, Job, LogLine, Page, Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -109,6 +109,10 @@ class JobsApi(ClusterApi, Protocol):
 
     def attempts(self, job_id: str) -> Attempts:
         """All attempts, oldest first."""
+        ...
+
+    def workflow(self, job_id: str, limit: int = 1000) -> Workflow:
+        """All jobs of the workflow that a job belongs to, oldest first."""
         ...
 
     def logs(self, job_id: str, after: int = 0, limit: int = 1000) -> Lines:

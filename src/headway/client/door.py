@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
 from headway.client.remote import Client
-from headway.model.commands import SubmitJob
+from headway.model.commands import NewJoin, SubmitJob
 from headway.model.errors import JobNotFound, WaitTimeout
 from headway.model.job import Job
 
@@ -29,10 +30,11 @@ class RemoteDoor:
         """A server runs what it accepts."""
         return True
 
-    def submit_many(self, commands: Sequence[SubmitJob]) -> list[str]:
+    def submit_many(self, commands: Sequence[SubmitJob], joins: Sequence[NewJoin] = ()) -> list[str]:
         """See ``JobDoor.submit_many``."""
         sends = [asdict(command) for command in commands]
-        answer: dict[str, Any] = self._client.call("POST", "/sends", {"sends": sends})
+        body: dict[str, Any] = {"sends": sends, "joins": [asdict(join) for join in joins]}
+        answer: dict[str, Any] = self._client.call("POST", "/sends", body)
         return list(answer["job_ids"])
 
     def get(self, job_id: str) -> Job | None:
@@ -49,6 +51,19 @@ class RemoteDoor:
     def forget(self, job_id: str) -> None:
         """See ``JobDoor.forget``."""
         self._client.call("POST", f"/sends/{quote(job_id, safe='')}/forget", {})
+
+    def save_group(self, group_id: str, result_json: str) -> None:
+        """See ``JobDoor.save_group``."""
+        self._client.call("POST", f"/sends/groups/{quote(group_id, safe='')}", {"result": json.loads(result_json)})
+
+    def saved_group(self, group_id: str) -> str | None:
+        """See ``JobDoor.saved_group``."""
+        answer: dict[str, Any] = self._client.call("GET", f"/sends/groups/{quote(group_id, safe='')}")
+        return None if answer["result"] is None else json.dumps(answer["result"])
+
+    def delete_group(self, group_id: str) -> None:
+        """See ``JobDoor.delete_group``."""
+        self._client.call("POST", f"/sends/groups/{quote(group_id, safe='')}/forget", {})
 
     def cancel(self, job_id: str, reason: str = "") -> Job:
         """Cancel a job (what Celery calls revoke)."""

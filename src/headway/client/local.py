@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from headway.model.actor import Actor
     from headway.model.commands import ListJobs, SubmitJob
-    from headway.model.job import Job, Page
+    from headway.model.job import Job, Page, Workflow
     from headway.service import Context, Services
 
 _LOOK_AGAIN: Final = 0.5
@@ -104,6 +104,10 @@ class LocalClient(LocalCluster):
     def attempts(self, job_id: str) -> Attempts:
         """All attempts, oldest first."""
         return service.list_attempts(self._context, job_id)
+
+    def workflow(self, job_id: str, limit: int = 1000) -> Workflow:
+        """All jobs of the workflow that a job belongs to, oldest first."""
+        return service.read_workflow(self._context, job_id, limit)
 
     def logs(self, job_id: str, after: int = 0, limit: int = 1000) -> Lines:
         """Lines of the log with an id above ``after``, oldest first."""

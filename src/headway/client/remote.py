@@ -25,7 +25,7 @@ from headway.model.errors import (
     ServerUnreachable,
     WaitTimeout,
 )
-from headway.model.job import Backoff, Job, Page
+from headway.model.job import Backoff, Job, Page, Workflow
 from headway.model.states import TERMINAL_STATES, JobState
 
 if TYPE_CHECKING:
@@ -234,6 +234,11 @@ class Client(RemoteCluster):
             attempt_from(job_id, item) for item in _items(self._link.ask("GET", _path(job_id, "attempts"), safe=True))
         ]
 
+    def workflow(self, job_id: str, limit: int = 1000) -> Workflow:
+        """All jobs of the workflow that a job belongs to, oldest first."""
+        body = self._link.ask("GET", _path(job_id, "workflow"), params={"limit": limit}, safe=True)
+        return Workflow(body["root_id"], tuple(job_from(item) for item in _items(body)), bool(body["complete"]))
+
     def logs(self, job_id: str, after: int = 0, limit: int = 1000) -> Lines:
         """Lines of the log with an id above ``after``, oldest first."""
         body = self._link.ask("GET", _path(job_id, "logs"), params={"after": after, "limit": limit}, safe=True)
@@ -258,7 +263,7 @@ class Client(RemoteCluster):
         except (ResultNotReady, JobHasNoResult):
             return None
 
-    def call(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One request that may be repeated, to a path under ``/api/v1``; its JSON object."""
         return self._link.ask(method, path, body=body, safe=True)
 

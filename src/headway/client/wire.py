@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headway.client.moments import from_wire, to_wire
 from headway.model.errors import NotSerializable
-from headway.model.job import Attempt, Backoff, ErrorInfo, Event, Job, LogLine, Progress
+from headway.model.job import Attempt, Backoff, ErrorInfo, Event, Job, LogLine, Progress, Workflow
 from headway.model.states import VIEW, AttemptOutcome, JobState
 
 if TYPE_CHECKING:
@@ -66,6 +66,9 @@ def job_from(body: Mapping[str, Any]) -> Job:
         retry_of=body.get("retry_of"),
         root_id=body.get("root_id"),
         parent_id=body.get("parent_id"),
+        group_id=body.get("group_id"),
+        waits_for=body.get("waits_for"),
+        children=list(body.get("children") or []),
         schedule_id=body.get("schedule_id"),
         slot=body.get("slot"),
         origin=body.get("origin", ""),
@@ -171,6 +174,9 @@ def job_json(job: Job) -> dict[str, Any]:
         "retry_of": job.retry_of,
         "root_id": job.root_id,
         "parent_id": job.parent_id,
+        "group_id": job.group_id,
+        "waits_for": job.waits_for,
+        "children": job.children,
         "schedule_id": job.schedule_id,
         "slot": job.slot,
         "origin": job.origin,
@@ -280,3 +286,9 @@ def dump(body: Mapping[str, Any]) -> bytes:
         return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError) as error:
         raise NotSerializable(f"An argument cannot be written as JSON: {error}.") from error
+
+
+def workflow_json(workflow: Workflow) -> dict[str, Any]:
+    """The jobs of a workflow in the words of REST."""
+    items = [job_json(job) for job in workflow.jobs]
+    return {"root_id": workflow.root_id, "items": items, "complete": workflow.complete}

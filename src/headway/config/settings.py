@@ -138,6 +138,13 @@ class Settings(BaseModel):
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
 
+    @field_validator("celery_log_level", mode="before")
+    @classmethod
+    def _level_by_number(cls, value: object) -> object:
+        # Celery writes the number into the environment of its workers, and reads either.
+        names = {"10": "debug", "20": "info", "30": "warning", "40": "error", "50": "critical", "0": "info"}
+        return names.get(str(value).strip(), value)
+
     @field_validator("data_dir", mode="before")
     @classmethod
     def _data_dir(cls, value: object) -> object:

@@ -22,13 +22,25 @@ from headway.http.schemas import (
     RerunIn,
     ResultOut,
     SubmitIn,
+    WorkflowOut,
 )
 from headway.model.commands import ListJobs
 from headway.model.errors import InvalidRequest, JobNotFound
 from headway.model.job import Job
 from headway.model.states import STATE_VIEWS, JobState, states_named
 from headway.model.times import from_rfc3339
-from headway.service import cancel_job, get_job, list_attempts, list_jobs, read_logs, read_result, rerun_job, submit_job
+from headway.service import (
+    MAX_WORKFLOW,
+    cancel_job,
+    get_job,
+    list_attempts,
+    list_jobs,
+    read_logs,
+    read_result,
+    read_workflow,
+    rerun_job,
+    submit_job,
+)
 
 router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
 
@@ -137,6 +149,17 @@ async def attempts(request: Request, call: Call, job_id: JobId) -> Response:
     only_query(request)
     found = await call(list_attempts, job_id)
     return answer(AttemptsOut.model_construct(items=[AttemptOut.of(attempt) for attempt in found]))
+
+
+@router.get("/{job_id}/workflow", response_model=WorkflowOut, responses=problems_of(404))
+async def workflow(
+    request: Request, call: Call, job_id: JobId, limit: Annotated[int, Query(ge=1, le=MAX_WORKFLOW)] = MAX_WORKFLOW
+) -> Response:
+    """All jobs of the workflow that a job belongs to: its root, and what that and those below it sent."""
+    only_query(request, "limit")
+    found = await call(read_workflow, job_id, limit)
+    items = [JobOut.of(job) for job in found.jobs]
+    return answer(WorkflowOut.model_construct(root_id=found.root_id, items=items, complete=found.complete))
 
 
 @router.get("/{job_id}/logs", response_model=LogsOut, responses=problems_of(404))

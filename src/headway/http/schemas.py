@@ -176,6 +176,9 @@ class JobOut(_Out):
     retry_of: str | None
     root_id: str | None
     parent_id: str | None
+    group_id: str | None
+    waits_for: str | None
+    children: list[Any]
     schedule_id: str | None
     slot: str | None
     origin: str
@@ -227,6 +230,9 @@ class JobOut(_Out):
             retry_of=job.retry_of,
             root_id=job.root_id,
             parent_id=job.parent_id,
+            group_id=job.group_id,
+            waits_for=job.waits_for,
+            children=job.children,
             schedule_id=job.schedule_id,
             slot=job.slot,
             origin=job.origin,
@@ -245,6 +251,14 @@ class JobPageOut(_Out):
 
     items: list[JobOut]
     next_cursor: str | None
+
+
+class WorkflowOut(_Out):
+    """The jobs of one root, oldest first; ``complete`` is false where there are more."""
+
+    root_id: str
+    items: list[JobOut]
+    complete: bool
 
 
 class BatchOut(_Out):

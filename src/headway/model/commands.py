@@ -25,6 +25,10 @@ class SubmitJob:
         celery_retries: Celery's ``request.retries`` of the first attempt.
         canvas: callbacks, errbacks, chain and group of the Celery message (JSON).
         isolation: ``thread`` or ``process``.
+        group_id: Celery's id of the group it belongs to.
+        join_id: the join that its end counts for.
+        waits_for: the join whose end makes it ready; no time does.
+        grows_join: its join has one part more because of it.
     """
 
     task: str
@@ -48,6 +52,25 @@ class SubmitJob:
     traceparent: str | None = None
     canvas: Mapping[str, Any] | None = None
     celery_retries: int = 0
+    group_id: str | None = None
+    join_id: str | None = None
+    waits_for: str | None = None
+    grows_join: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewJoin:
+    """What waits for the jobs of a group: stored together with them.
+
+    Attributes:
+        id: Celery's id of the group.
+        size: how many jobs must end.
+        shape: their ids, nested as their results are to be; None is in the order of their places.
+    """
+
+    id: str
+    size: int
+    shape: list[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +113,15 @@ class Begun:
     parent_id: str | None
     traceparent: str | None
     begun_at: int
+    join_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Resend:
-    """A send with the running attempt's own id: the next attempt of the same job, not a new job."""
+    """A send with the running attempt's own id: the next attempt of the same job, not a new job.
+
+    ``waits_for`` is the join whose end makes it ready.
+    """
 
     task: str
     args: list[Any]
@@ -102,6 +129,7 @@ class Resend:
     due_at: int | None
     celery_retries: int
     canvas: Mapping[str, Any] | None
+    waits_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +144,12 @@ class Finish:
         sends: submits that Celery made after the body returned (chain, callbacks): committed with the finish.
         may_retry: whether the job's own retry rule may apply to this failure.
         progress: the last that the attempt said and no beat has carried.
+        joins: what waits for jobs among ``sends``.
+        awaits_send: for ``REPLACED`` without ``resend``: a job of ``sends``, or one that follows it, will send the next
+            attempt of this job.
+        part_json: the result as JSON text for the join that waits for it, where the job keeps none.
+        children_json: what the attempt sent, as Celery's tuples.
+        grows: how many further parts joins have, that are sent later.
         held: the attempt's thread cannot be stopped and still runs: no attempt of the job begins until released.
     """
 
@@ -131,6 +165,11 @@ class Finish:
     held: bool = False
     begun: Begun | None = None
     progress: Progress | None = None
+    joins: tuple[NewJoin, ...] = ()
+    awaits_send: bool = False
+    part_json: str | None = None
+    children_json: str | None = None
+    grows: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

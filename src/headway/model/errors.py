@@ -212,14 +212,6 @@ class TaskNotFound(HeadwayError):
     )
 
 
-class CanvasNotSupported(HeadwayError):
-    """A canvas that needs a join (chord, or replace by a chain or group) cannot run yet."""
-
-    code = "canvas_join_not_supported"
-    kind = ErrorKind.INVALID
-    default_hint = "Chains and groups work; gather a group's results with `GroupResult.get()` in the caller."
-
-
 class EagerModeRefused(HeadwayError):
     """The application runs tasks eagerly, so nothing would be recorded."""
 

@@ -21,13 +21,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """Why an attempt or a job did not succeed."""
+    """Why an attempt or a job did not succeed.
+
+    ``exc_args`` are the arguments of the exception, where they say more than its message.
+    """
 
     code: str
     message: str
     traceback: str | None = None
     exc_type: str | None = None
     hint: str | None = None
+    exc_args: list[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,24 @@ class Job:
     has_result: bool = False
     result_removed_at: int | None = None
     retries_used: int = 0
+    group_id: str | None = None
+    waits_for: str | None = None
+    children: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """The jobs of one root, oldest first.
+
+    Attributes:
+        root_id: of the job that everything began with.
+        jobs: the root first; then what it, or what it sent, sent.
+        complete: False where there are more than were asked for.
+    """
+
+    root_id: str
+    jobs: tuple[Job, ...]
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from enum import StrEnum
 class JobState(StrEnum):
     """Where a job stands. Each member says who moves it on."""
 
-    SCHEDULED = "scheduled"  # not yet due: the due loop
+    SCHEDULED = "scheduled"  # not yet due: the due loop; or it waits for other jobs: the end of the last of them
     QUEUED = "queued"  # a worker that begins it
     RUNNING = "running"  # the holder of the fence
     RETRY_SCHEDULED = "retry_scheduled"  # the due loop
@@ -50,6 +50,7 @@ class Verb(StrEnum):
     TIME_OUT = "time_out"
     RETRY = "retry"
     REPLACE = "replace"
+    WAIT = "wait"
     REQUEUE = "requeue"
     INTERRUPT = "interrupt"
     RESCUE = "rescue"
@@ -57,6 +58,7 @@ class Verb(StrEnum):
     CANCEL = "cancel"
     STOP = "stop"
     EXPIRE = "expire"
+    BREAK = "break"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(Verb.TIME_OUT, (_S.RUNNING,), _S.TIMEOUT, "timeout", True, ("finished_at",)),
     Transition(Verb.RETRY, (_S.RUNNING,), _S.RETRY_SCHEDULED, "retry_scheduled", True, ()),
     Transition(Verb.REPLACE, (_S.RUNNING,), _S.QUEUED, "queued", True, ("queued_at",)),
+    # Replaced by a chain or a group: it waits for what comes before its own turn.
+    Transition(Verb.WAIT, (_S.RUNNING,), _S.SCHEDULED, "scheduled", True, ()),
     Transition(Verb.REQUEUE, (_S.RUNNING,), _S.QUEUED, "queued", True, ("queued_at",)),
     Transition(Verb.INTERRUPT, (_S.RUNNING,), _S.QUEUED, "queued", True, ("queued_at",)),
     Transition(Verb.RESCUE, (_S.RUNNING,), _S.QUEUED, "queued", True, ("queued_at",)),
@@ -100,6 +104,8 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(Verb.CANCEL, _WAITING, _S.CANCELLED, "cancelled", False, ("finished_at",)),
     Transition(Verb.STOP, (_S.RUNNING,), _S.CANCELLED, "cancelled", True, ("finished_at",)),
     Transition(Verb.EXPIRE, _WAITING, _S.CANCELLED, "cancelled", False, ("finished_at",)),
+    # What it waited for can no longer come.
+    Transition(Verb.BREAK, (_S.SCHEDULED,), _S.FAILED, "failed", False, ("finished_at",)),
 )
 
 

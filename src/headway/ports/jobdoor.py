@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from headway.model.commands import BeatAnswer, BeatReport, Begun, Finish, FinishAnswer, NewLogLine, SubmitJob
+from headway.model.commands import BeatAnswer, BeatReport, Begun, Finish, FinishAnswer, NewJoin, NewLogLine, SubmitJob
 from headway.model.job import Job
 
 
@@ -47,8 +47,11 @@ class JobDoor(Protocol):
         """A held attempt's thread has returned: the job may begin again."""
         ...
 
-    def submit_many(self, commands: Sequence[SubmitJob]) -> list[str]:
-        """Accept jobs sent by a task's body or a script, all or none; stored when this returns their ids, in order."""
+    def submit_many(self, commands: Sequence[SubmitJob], joins: Sequence[NewJoin] = ()) -> list[str]:
+        """Accept jobs sent by a task's body or a script, all or none; stored when this returns their ids, in order.
+
+        ``joins`` are what some of them wait for, stored with them.
+        """
         ...
 
     def get(self, job_id: str) -> Job | None:
@@ -61,6 +64,18 @@ class JobDoor(Protocol):
 
     def forget(self, job_id: str) -> None:
         """Remove the job's result, keeping the job."""
+        ...
+
+    def save_group(self, group_id: str, result_json: str) -> None:
+        """Keep a group's result under its id, for as long as jobs are kept."""
+        ...
+
+    def saved_group(self, group_id: str) -> str | None:
+        """A group's result as it was saved, or None."""
+        ...
+
+    def delete_group(self, group_id: str) -> None:
+        """Forget a group's result."""
         ...
 
     def wait(self, job_id: str, timeout: float | None) -> Job | None:

@@ -11,6 +11,7 @@ from headway.model.commands import BeatAnswer, BeatReport, Begun, ListJobs, NewL
 from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
 from headway.model.states import JobState, Verb
 from headway.ports.deliveries import DeliveryReader, DeliveryTx
+from headway.ports.joins import JoinTx, WaitCounts
 from headway.ports.observations import ObservedReader, ObservedTx
 
 T = TypeVar("T")
@@ -25,8 +26,8 @@ class Move(NamedTuple):
         changes: columns written with it; one named like ``rescues+`` adds.
         data: facts for its event.
         unless_cancelling: refused when somebody asked to cancel the job.
-        known: the job's attempts and the attempt's task, where the holder of the fence knows them: they need not
-            be read back.
+        known: the job's attempts, the attempt's task, the job's join and (of a part) its canvas, where the holder of
+            the fence knows them: they need not be read back.
     """
 
     verb: Verb
@@ -35,7 +36,7 @@ class Move(NamedTuple):
     changes: Mapping[str, Any] = MappingProxyType({})
     data: Mapping[str, Any] | None = None
     unless_cancelling: bool = False
-    known: tuple[int, str] | None = None
+    known: tuple[int, str, str | None, str | None] | None = None
 
 
 class EndedAttempt(NamedTuple):
@@ -49,12 +50,26 @@ class EndedAttempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A transition happened: the state entered and the facts that decide what comes next."""
+    """A transition happened: the state entered and the facts that decide what comes next.
+
+    Attributes:
+        join_id: where the job has ended: the join that counts it.
+        canvas: where it has ended otherwise than well, or is a part of a join: what it carries.
+    """
 
     job_id: str
     state: JobState
     fence: int
     attempts: int
+    join_id: str | None = None
+    canvas: str | None = None
+
+
+class EndedJob(NamedTuple):
+    """A job that has ended and that others may wait for; ``error_json`` is what the transition wrote."""
+
+    moved: Moved
+    error_json: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +122,18 @@ class Tx(Protocol):
     @property
     def deliveries(self) -> DeliveryTx:
         """The statements about deliveries by a broker."""
+        ...
+
+    @property
+    def joins(self) -> JoinTx:
+        """The statements about joins."""
+        ...
+
+    def take_ended(self) -> list[EndedJob]:
+        """The jobs that have ended in this transaction since the last call and that others may wait for.
+
+        Whoever moves jobs asks before the commit, which refuses a transaction where nobody did.
+        """
         ...
 
     def now(self) -> int:
@@ -327,6 +354,18 @@ class Reader(Protocol):
 
     def unknown_blobs(self, refs: Sequence[str]) -> list[str]:
         """Those of the references that no job names."""
+        ...
+
+    def workflow(self, root_id: str, limit: int) -> list[Job]:
+        """The job and those below it, oldest first."""
+        ...
+
+    def saved_group(self, group_id: str) -> str | None:
+        """A group's result as it was saved, or None."""
+        ...
+
+    def waits(self) -> WaitCounts:
+        """What waits for what; for tests: every row is read."""
         ...
 
     def session(self, session_id: str) -> Session | None:

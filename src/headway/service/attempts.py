@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
+from headway.model.canvas import awaits_send
 from headway.model.commands import Finish, FinishAnswer, Resend
 from headway.model.job import Backoff, ErrorInfo
-from headway.model.states import AttemptOutcome, Verb
-from headway.ports.store import EndedAttempt, Move, TransitionRefused, Tx
+from headway.model.states import AttemptOutcome, JobState, Verb
+from headway.ports.store import EndedAttempt, EndedJob, Move, TransitionRefused, Tx
 from headway.service.context import Context
-from headway.service.jobs import insert_sent
-from headway.service.submission import LAST_MOMENT, encode, job_row
+from headway.service.joins import settle
+from headway.service.sending import insert_sent
+from headway.service.submission import LAST_MOMENT, encode
 
 _MAX_ERROR_CHARACTERS = 10_000
 _MAX_TRACEBACK_CHARACTERS = 50_000
@@ -30,7 +32,8 @@ class Decision(NamedTuple):
 
 
 # Ways to end that lead to a further try: they lose against a cancel that was asked for meanwhile.
-_AGAIN = frozenset({Verb.RETRY, Verb.REPLACE, Verb.REQUEUE, Verb.INTERRUPT})
+_AGAIN = frozenset({Verb.RETRY, Verb.REPLACE, Verb.WAIT, Verb.REQUEUE, Verb.INTERRUPT})
+_IGNORED = json.dumps({"code": "ignored", "message": "the step before it raised Ignore, so nothing follows"})
 
 
 def error_json(error: ErrorInfo | None) -> str | None:
@@ -47,10 +50,13 @@ def error_json(error: ErrorInfo | None) -> str | None:
 
 def finish_all(
     ctx: Context, tx: Tx, finishes: Sequence[Finish], refs: Sequence[str | None], worker_id: str
-) -> list[FinishAnswer]:
+) -> tuple[list[FinishAnswer], frozenset[str]]:
     """Record attempts' ends in this transaction, each if it still holds its job's fence.
 
     A refused finish changes nothing and sends nothing. One that was recorded before answers the same again.
+
+    Returns:
+        One answer per finish, and further topics to tell once it is committed.
     """
     now, actor = tx.now(), ctx.actor.name
     decisions = [
@@ -59,6 +65,9 @@ def finish_all(
     moves = [_move(finish, one) for finish, one in zip(finishes, decisions, strict=True)]
     answers: list[FinishAnswer | None] = []
     ended: list[EndedAttempt] = []
+    topics: frozenset[str] = frozenset()
+    kept: dict[str, str] = {}
+    ignored: list[EndedJob] = []
     for finish, decision, answer in zip(finishes, decisions, tx.move_many(moves, actor), strict=True):
         moved = answer
         if isinstance(moved, TransitionRefused) and decision.verb in _AGAIN:
@@ -67,26 +76,38 @@ def finish_all(
             answers.append(None)
             continue
         ended.append(EndedAttempt(finish.job_id, finish.fence, decision.outcome.value, error_json(decision.error)))
-        if finish.sends:
-            insert_sent(ctx, tx, [job_row(ctx, send, now) for send in finish.sends])
+        # A cancel that came before a replacement leaves nothing of it.
+        if finish.sends and (finish.outcome is not AttemptOutcome.REPLACED or moved.state is JobState.SCHEDULED):
+            topics |= insert_sent(ctx, tx, finish.sends, finish.joins)
+        if finish.part_json is not None:
+            kept[finish.job_id] = finish.part_json
+        for join_id in sorted(finish.grows):
+            tx.joins.grow(join_id, finish.grows[join_id])
+        if finish.outcome is AttemptOutcome.IGNORED and finish.begun is not None and finish.begun.canvas_json:
+            ignored.append(EndedJob(replace(moved, join_id=None, canvas=finish.begun.canvas_json), _IGNORED))
         answers.append(FinishAnswer(moved.state))
     if ended:
         tx.end_attempts(ended)
+    topics |= settle(ctx, tx, kept=kept, ignored=ignored)
     # Asked last: the first of two reports of one attempt may be among these.
-    return [answer or _refused(tx, finish) for finish, answer in zip(finishes, answers, strict=True)]
+    return [answer or _refused(tx, finish) for finish, answer in zip(finishes, answers, strict=True)], topics
 
 
 def _move(finish: Finish, decision: Decision) -> Move:
     verb, begun = decision.verb, finish.begun
-    known = (begun.attempt, begun.task) if begun is not None and verb is Verb.SUCCEED else None
+    known = None
+    if begun is not None and verb is Verb.SUCCEED:
+        known = (begun.attempt, begun.task, begun.join_id, begun.canvas_json if begun.join_id else None)
     return Move(verb, finish.job_id, finish.fence, decision.changes, decision.data, verb in _AGAIN, known)
 
 
 def _completed(decision: Decision, finish: Finish, worker_id: str) -> Decision:
     """The decision with what holds for every outcome: a thread that runs on, and the last progress."""
-    if not finish.held and finish.progress is None:
+    if not finish.held and finish.progress is None and finish.children_json is None:
         return decision
     changes = dict(decision.changes)
+    if finish.children_json is not None:
+        changes["children"] = finish.children_json
     if finish.held:
         changes["held_by"] = worker_id
     if finish.progress is not None:
@@ -125,6 +146,8 @@ def decide(ctx: Context, finish: Finish, now: int, ref: str | None) -> Decision:
         )
     if outcome in (AttemptOutcome.RETRIED, AttemptOutcome.REPLACED) and finish.resend is not None:
         return _decide_resend(ctx, finish, finish.resend, now)
+    if outcome is AttemptOutcome.REPLACED and finish.awaits_send:
+        return _bounded(ctx, finish, _wait(finish, awaits_send(finish.job_id), {"error": error_json(finish.error)}))
     if outcome is AttemptOutcome.CANCELLED:
         return Decision(Verb.STOP, outcome, {"error": error_json(finish.error or _CANCELLED)}, None, finish.error)
     if outcome is AttemptOutcome.INTERRUPTED:
@@ -147,6 +170,8 @@ def _decide_resend(ctx: Context, finish: Finish, resend: Resend, now: int) -> De
         "canvas": encode(services, resend.canvas) if resend.canvas else None,
         "error": error_json(finish.error),
     }
+    if resend.waits_for is not None:
+        return _bounded(ctx, finish, _wait(finish, resend.waits_for, changes))
     if finish.outcome is AttemptOutcome.REPLACED and (resend.due_at is None or resend.due_at <= now):
         return _bounded(
             ctx, finish, Decision(Verb.REPLACE, finish.outcome, changes, {"task": resend.task}, finish.error)
@@ -154,6 +179,12 @@ def _decide_resend(ctx: Context, finish: Finish, resend: Resend, now: int) -> De
     due_at = min(resend.due_at, LAST_MOMENT) if resend.due_at is not None else now
     decision = Decision(Verb.RETRY, finish.outcome, {**changes, "run_at": due_at}, {"due_at": due_at}, finish.error)
     return _bounded(ctx, finish, decision)
+
+
+def _wait(finish: Finish, waits_for: str, changes: dict[str, Any]) -> Decision:
+    """Replaced by a chain or a group: the job waits for them."""
+    changes |= {"waits_for": waits_for, "run_at": None}
+    return Decision(Verb.WAIT, finish.outcome, changes, {"replaced": True}, finish.error)
 
 
 def _decide_failure(ctx: Context, finish: Finish, now: int) -> Decision:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from headway.model.commands import BeatAnswer, BeatReport, Begun, Finish, FinishAnswer, NewLogLine, SubmitJob
+from headway.model.commands import BeatAnswer, BeatReport, Begun, Finish, FinishAnswer, NewJoin, NewLogLine, SubmitJob
 from headway.model.errors import JobHasNoResult, JobNotFound, ResultNotReady
 from headway.model.job import Job
 from headway.model.states import TERMINAL_STATES, JobState
 from headway.ports.store import Tx
-from headway.service import jobs
+from headway.service import jobs, workflows
 from headway.service.attempts import finish_all
 from headway.service.context import Context
 
@@ -51,19 +51,19 @@ class StoreJobDoor:
         known_empty = self._drained == ticket
         refs = [self._claim_check(finish) for finish in finishes]
 
-        def work(tx: Tx) -> tuple[list[FinishAnswer], list[Job], list[Begun], bool]:
-            answers = finish_all(ctx, tx, finishes, refs, self._worker_id) if finishes else []
+        def work(tx: Tx) -> tuple[list[FinishAnswer], list[Job], list[Begun], bool, frozenset[str]]:
+            answers, woken = finish_all(ctx, tx, finishes, refs, self._worker_id) if finishes else ([], frozenset())
             looks = limit > 0 and not (finishes and known_empty and not tx.made_ready)
             begun = tx.claim(self._worker_id, limit, ctx.actor.name) if looks else []
-            return answers, self._awaited(tx, finishes, answers), begun, looks
+            return answers, self._awaited(tx, finishes, answers), begun, looks, woken
 
-        answers, ended, begun, looked = self._services.store.write(work)
+        answers, ended, begun, looked, woken = self._services.store.write(work)
         for job in ended:
             self._services.endings.hand_over(job)
         if looked:
             # Fewer than asked for: the queue is empty until somebody says otherwise, and nobody need look again.
             self._drained = ticket if len(begun) < limit else None
-        topics: set[str] = set()
+        topics = set(woken)
         for finish, ref, answer in zip(finishes, refs, answers, strict=True):
             if ref is not None:
                 self._refs.pop((finish.job_id, finish.fence), None)
@@ -97,9 +97,9 @@ class StoreJobDoor:
         self._sent.last = job.id
         return job
 
-    def submit_many(self, commands: Sequence[SubmitJob]) -> list[str]:
+    def submit_many(self, commands: Sequence[SubmitJob], joins: Sequence[NewJoin] = ()) -> list[str]:
         """See ``JobDoor.submit_many``."""
-        ids = jobs.submit_batch(self._ctx, commands)
+        ids = jobs.submit_batch(self._ctx, commands, joins)
         self._sent.last = ids[-1]
         return ids
 
@@ -117,6 +117,18 @@ class StoreJobDoor:
     def forget(self, job_id: str) -> None:
         """See ``JobDoor.forget``."""
         jobs.forget_result(self._ctx, job_id)
+
+    def save_group(self, group_id: str, result_json: str) -> None:
+        """See ``JobDoor.save_group``."""
+        workflows.save_group(self._ctx, group_id, result_json)
+
+    def saved_group(self, group_id: str) -> str | None:
+        """See ``JobDoor.saved_group``."""
+        return workflows.saved_group(self._ctx, group_id)
+
+    def delete_group(self, group_id: str) -> None:
+        """See ``JobDoor.delete_group``."""
+        workflows.delete_group(self._ctx, group_id)
 
     def cancel(self, job_id: str, reason: str = "") -> Job:
         """Cancel a job (what Celery calls revoke)."""

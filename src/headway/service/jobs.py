@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from headway.model.commands import ListJobs, SubmitJob
+from headway.model.canvas import results_of
+from headway.model.commands import ListJobs, NewJoin, SubmitJob
 from headway.model.errors import (
-    IdempotencyConflict,
     InvalidRequest,
     JobHasNoResult,
-    JobIdTaken,
     JobNotFound,
     ResultGone,
     ResultNotReady,
@@ -20,6 +19,8 @@ from headway.model.job import Attempt, Event, Job, LogLine, Page
 from headway.model.states import TERMINAL_STATES, JobState, Verb
 from headway.ports.store import Move, TransitionRefused, Tx
 from headway.service.context import Context, trace_id_of
+from headway.service.joins import accept_joins, settle
+from headway.service.sending import insert, insert_or_find
 from headway.service.submission import job_row
 from headway.service.verbs import verb
 
@@ -44,9 +45,9 @@ def submit_job(ctx: Context, command: SubmitJob) -> Job:
     def work(tx: Tx) -> Job:
         if new:
             # An id made here, without a key, stands for nothing yet.
-            _insert(ctx, tx, [row])
+            insert(ctx, tx, [row])
             return tx.inserted(row)
-        (job_id,) = _insert_or_find(ctx, tx, [row])
+        (job_id,) = insert_or_find(ctx, tx, [row])
         job = tx.get(job_id)
         assert job is not None
         return job
@@ -57,11 +58,25 @@ def submit_job(ctx: Context, command: SubmitJob) -> Job:
 
 
 @verb
-def submit_batch(ctx: Context, commands: Sequence[SubmitJob]) -> list[str]:
-    """Accept all of these jobs or none; returns their ids in order."""
+def submit_batch(ctx: Context, commands: Sequence[SubmitJob], joins: Sequence[NewJoin] = ()) -> list[str]:
+    """Accept all of these jobs or none; returns their ids in order.
+
+    Args:
+        ctx: of the caller.
+        commands: the jobs.
+        joins: what some of them wait for; those do not count towards the limit of a batch.
+    """
     allowed = ctx.services.limits.max_batch
-    if not 0 < len(commands) <= allowed:
-        raise InvalidRequest(f"expected 1 to {allowed:,} jobs in a batch, got: {len(commands):,}")
+    size = sum(command.waits_for is None for command in commands)
+    if not 0 < size <= allowed:
+        raise InvalidRequest(f"expected 1 to {allowed:,} jobs in a batch, got: {size:,}")
+    open_joins = {join.id for join in joins}
+    stranded = next((c for c in commands if c.waits_for is not None and c.waits_for not in open_joins), None)
+    if stranded is not None:
+        raise InvalidRequest(
+            f"job {stranded.job_id} was to wait for {stranded.waits_for!r}, which is not sent with it",
+            hint="Send a chord's header and its body together.",
+        )
     now = ctx.services.clock.now()
     rows = []
     for index, command in enumerate(commands):
@@ -72,14 +87,17 @@ def submit_batch(ctx: Context, commands: Sequence[SubmitJob]) -> list[str]:
             raise
     special = any(row["idempotency_key"] is not None for row in rows) or any(c.job_id for c in commands)
 
-    def work(tx: Tx) -> list[str]:
+    def work(tx: Tx) -> tuple[list[str], frozenset[str]]:
         if not special:
-            _insert(ctx, tx, rows)
-            return [row["id"] for row in rows]
-        return _insert_or_find(ctx, tx, rows)
+            insert(ctx, tx, rows)
+            return [row["id"] for row in rows], frozenset()
+        ids = insert_or_find(ctx, tx, rows, growing={c.job_id for c in commands if c.grows_join})
+        return ids, accept_joins(ctx, tx, joins)
 
-    ids = ctx.services.store.write(work)
+    ids, topics = ctx.services.store.write(work)
     _wake(ctx, rows)
+    for topic in topics:
+        ctx.services.signal.notify(topic)
     return ids
 
 
@@ -115,7 +133,7 @@ def cancel_job(ctx: Context, job_id: str, reason: str = "") -> Job:
         TransitionConflict: it has ended already.
     """
 
-    def work(tx: Tx) -> Job:
+    def work(tx: Tx) -> tuple[Job, frozenset[str]]:
         before = tx.get(job_id)
         if before is None:
             raise JobNotFound(f"no job has the id {job_id!r}")
@@ -135,11 +153,11 @@ def cancel_job(ctx: Context, job_id: str, reason: str = "") -> Job:
         after = tx.get(job_id)
         assert after is not None
         _audit(ctx, tx, "cancel_job", after, reason=reason, before={"state": before.state})
-        return after
+        return after, settle(ctx, tx)
 
-    job = ctx.services.store.write(work)
-    ctx.services.signal.notify("cancel")
-    ctx.services.signal.notify(f"job:{job_id}")
+    job, topics = ctx.services.store.write(work)
+    for topic in ("cancel", f"job:{job_id}", *topics):
+        ctx.services.signal.notify(topic)
     return job
 
 
@@ -149,6 +167,12 @@ def rerun_job(ctx: Context, job_id: str, args: list[Any] | None = None, kwargs: 
     old = ctx.services.store.read(lambda reader: reader.get(job_id))
     if old is None:
         raise JobNotFound(f"no job has the id {job_id!r}")
+    if args is None and old.waits_for is not None and results_of(old.waits_for) in old.args:
+        raise TransitionConflict(
+            "the job never got the results that it waited for, so there is nothing to run it with",
+            hint="Give it arguments, or run the whole canvas again.",
+            state=old.state,
+        )
     command = SubmitJob(
         task=old.task,
         args=old.args if args is None else args,
@@ -167,7 +191,7 @@ def rerun_job(ctx: Context, job_id: str, args: list[Any] | None = None, kwargs: 
     row = job_row(ctx, command, ctx.services.clock.now())
 
     def work(tx: Tx) -> Job:
-        _insert(ctx, tx, [row], verb_name="rerun_job")
+        insert(ctx, tx, [row], verb_name="rerun_job")
         job = tx.get(row["id"])
         assert job is not None
         return job
@@ -240,57 +264,6 @@ def forget_result(ctx: Context, job_id: str) -> None:
     ref = ctx.services.store.write(work)
     if ref is not None:
         ctx.services.blobs.delete(ref)
-
-
-def _known(tx: Tx, row: dict[str, Any]) -> str:
-    """The id of the job that this request already is: its id or its key is taken."""
-    if row["idempotency_key"] is not None:
-        found = tx.find_idempotent(row["idempotency_scope"], row["idempotency_key"])
-        if found is not None:
-            if found[1] != row["fingerprint"]:
-                raise IdempotencyConflict(
-                    f"the idempotency key {row['idempotency_key']!r} stands for another request", job_id=found[0]
-                )
-            return found[0]
-    if tx.fingerprint(row["id"]) != row["fingerprint"]:
-        raise JobIdTaken(f"the id {row['id']!r} stands for another job")
-    return str(row["id"])
-
-
-def _insert_or_find(ctx: Context, tx: Tx, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Insert what is new; the ids of the jobs that these requests are."""
-    new = tx.insert_new(rows)
-    # Who asks first and then inserts asks for nothing, nearly always.
-    ids = [str(row["id"]) if is_new else _known(tx, row) for row, is_new in zip(rows, new, strict=True)]
-    _audit_submits(ctx, tx, [row for row, is_new in zip(rows, new, strict=True) if is_new])
-    return ids
-
-
-def _insert(ctx: Context, tx: Tx, rows: Sequence[dict[str, Any]], verb_name: str = "submit_job") -> None:
-    tx.insert_jobs(rows)
-    _audit_submits(ctx, tx, rows, verb_name)
-
-
-def _audit_submits(ctx: Context, tx: Tx, rows: Sequence[dict[str, Any]], verb_name: str = "submit_job") -> None:
-    tx.audit_many(
-        [
-            (ctx.actor.name, verb_name, row["id"], "", None, {"task": row["task"]}, trace_id_of(row["traceparent"]))
-            for row in rows
-        ]
-    )
-
-
-def insert_sent(ctx: Context, tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert jobs that an attempt sent; one that is there already (the same send, repeated) is left alone."""
-    fresh: list[dict[str, Any]] = []
-    seen: set[tuple[Any, ...]] = set()
-    for row in rows:
-        # Two sends of one finish may carry the same id or key: the first one is the job.
-        names = {("id", row["id"]), ("key", row["idempotency_scope"], row["idempotency_key"] or row["id"])}
-        if not names & seen:
-            fresh.append(row)
-        seen |= names
-    _insert_or_find(ctx, tx, fresh)
 
 
 def _audit(ctx: Context, tx: Tx, verb_name: str, job: Job, *, reason: str, before: dict[str, Any]) -> None:

@@ -45,22 +45,29 @@ def encode(services: Services, value: Any) -> str:
         ) from error
 
 
-def job_row(ctx: Context, command: SubmitJob, now: int) -> dict[str, Any]:
+def job_row(ctx: Context, command: SubmitJob, now: int, *, checked: bool = True) -> dict[str, Any]:
     """The complete row of a new job.
+
+    Args:
+        ctx: of the caller.
+        command: what is asked for.
+        now: UTC microseconds.
+        checked: False for a job that will never run, whose task and arguments nobody need know.
 
     Raises:
         UnknownTask, BadArguments, InvalidRequest, NotSerializable, PayloadTooLarge: nothing is stored.
     """
     services = ctx.services
     limits = services.limits
-    info = _task(services, command)
+    info = _task(services, command) if checked else None
     args, kwargs = encode(services, command.args), encode(services, command.kwargs)
-    _check_size(services, command.task, len(args) + len(kwargs))
-    if services.catalog is not None and info is not None:
-        services.catalog.check_arguments(command.task, command.args, command.kwargs)
-    _check_fields(command)
+    if checked:
+        _check_size(services, command.task, len(args) + len(kwargs))
+        if services.catalog is not None and info is not None:
+            services.catalog.check_arguments(command.task, command.args, command.kwargs)
+        _check_fields(command)
     job_id = command.job_id or services.ids.new_id()
-    scheduled = command.run_at is not None and command.run_at > now
+    scheduled = command.waits_for is not None or (command.run_at is not None and command.run_at > now)
     max_retries, timeout, backoff = command.max_retries, command.timeout_seconds, command.backoff
     if info is not None:
         max_retries = info.max_retries if max_retries is None else max_retries
@@ -87,7 +94,8 @@ def job_row(ctx: Context, command: SubmitJob, now: int) -> dict[str, Any]:
         "isolation": command.isolation or (info.isolation if info else None) or limits.default_isolation,
         "submitted_at": now,
         "queued_at": None if scheduled else now,
-        "run_at": command.run_at,
+        # No time makes ready what waits for others.
+        "run_at": command.run_at if command.waits_for is None else None,
         "expires_at": command.expires_at,
         "retry_of": command.retry_of,
         "root_id": command.root_id or job_id,
@@ -96,6 +104,9 @@ def job_row(ctx: Context, command: SubmitJob, now: int) -> dict[str, Any]:
         "origin": command.origin,
         "actor": ctx.actor.name,
         "traceparent": traceparent if traceparent and _TRACEPARENT.match(traceparent) else _new_trace(job_id),
+        "group_id": command.group_id,
+        "join_id": command.join_id,
+        "waits_for": command.waits_for,
         "fingerprint": fingerprint(command, args, kwargs),
     }
     if command.idempotency_key is not None:
@@ -128,9 +139,6 @@ _EMPTY = (
     "idempotency_key",
     "schedule_id",
     "slot",
-    "group_id",
-    "join_id",
-    "waits_for",
     "children",
 )
 
@@ -148,7 +156,7 @@ def fingerprint(command: SubmitJob, args: str, kwargs: str) -> str:
     """SHA-256 over what the caller asked for, so that the same request is recognised and another one refused."""
     if len(command.kwargs) > 1:
         kwargs = _sorted_json(json.loads(kwargs))
-    asked = (
+    asked: tuple[Any, ...] = (
         command.queue,
         command.priority,
         command.run_at,
@@ -160,6 +168,9 @@ def fingerprint(command: SubmitJob, args: str, kwargs: str) -> str:
         sorted(command.labels.items()) if command.labels else None,
         command.retry_of,
     )
+    if command.join_id is not None:
+        # The same id in another chord is another request: that chord would wait for it without end.
+        asked = (*asked, command.join_id)
     return hashlib.sha256(f"{command.task}\n{args}\n{kwargs}\n{asked!r}".encode()).hexdigest()
 
 
@@ -199,7 +210,7 @@ def _check_fields(command: SubmitJob) -> None:
     ):
         if not isinstance(given, kind):
             wrong.append(f"expected {shape}, got: {type(given).__name__}")
-    for name in ("job_id", "idempotency_key"):
+    for name in ("job_id", "idempotency_key", "group_id", "join_id", "waits_for"):
         value = getattr(command, name)
         if value is not None and not _is_name(value):
             wrong.append(f"expected {name} to have 1 to 255 printable characters, got: {value!r}")

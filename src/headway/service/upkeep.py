@@ -13,6 +13,7 @@ from headway.model.states import AttemptOutcome, Verb
 from headway.ports.store import EndedAttempt, Lapsed, Move, TransitionRefused, Tx
 from headway.service.attempts import error_json
 from headway.service.context import Context
+from headway.service.joins import settle
 from headway.service.verbs import verb
 
 log = structlog.get_logger("headway.upkeep")
@@ -50,7 +51,7 @@ class RetentionReport:
 def enqueue_due(ctx: Context) -> DueReport:
     """Queue what is due and cancel what expired before its start."""
 
-    def work(tx: Tx) -> tuple[int, list[str]]:
+    def work(tx: Tx) -> tuple[int, list[str], frozenset[str]]:
         now, queued = tx.now(), 0
         for job_id, _ in tx.due(now, _BATCH):
             if not isinstance(tx.move(Move(Verb.ENQUEUE, job_id), ctx.actor.name), TransitionRefused):
@@ -62,15 +63,15 @@ def enqueue_due(ctx: Context) -> DueReport:
             moved = tx.move(move, ctx.actor.name)
             if not isinstance(moved, TransitionRefused):
                 gone.append(job_id)
-        return queued, gone
+        return queued, gone, settle(ctx, tx)
 
     # A look first: a transaction that changes nothing would still cost every idle second a commit.
     now, next_at = ctx.services.store.read(lambda reader: (reader.now(), reader.next_due()))
     if next_at is None or next_at > now:
         return DueReport(0, 0, next_at)
-    queued, gone = ctx.services.store.write(work)
-    for job_id in gone:
-        ctx.services.signal.notify(f"job:{job_id}")
+    queued, gone, topics = ctx.services.store.write(work)
+    for topic in (*(f"job:{job_id}" for job_id in gone), *topics):
+        ctx.services.signal.notify(topic)
     return DueReport(queued, len(gone), ctx.services.store.read(lambda reader: reader.next_due()))
 
 
@@ -82,6 +83,8 @@ def rescue_lapsed(ctx: Context, *, silent_for: float | None) -> RescueReport:
         silent_for: seconds without a heartbeat; None takes all of them, which only the new sole owner of a
             store may do, once the children of the old one are gone.
     """
+    # Those of a transaction that is tried again may be told too: who hears it looks and finds nothing new.
+    topics: set[str] = set()
 
     def work(tx: Tx) -> RescueReport:
         before = tx.now() - int(silent_for * 1_000_000) if silent_for is not None else 2**62
@@ -91,6 +94,7 @@ def rescue_lapsed(ctx: Context, *, silent_for: float | None) -> RescueReport:
             if verb is not None:
                 taken[verb].append(lapsed.job_id)
         # A lost worker may run nothing and still hold jobs with threads that never came back.
+        topics.update(settle(ctx, tx))
         silent = tx.retire_silent(before)
         requeued, lost, cancelled = (tuple(taken[verb]) for verb in (Verb.RESCUE, Verb.LOSE, Verb.STOP))
         return RescueReport(requeued, lost, cancelled, len(silent))
@@ -110,8 +114,8 @@ def rescue_lapsed(ctx: Context, *, silent_for: float | None) -> RescueReport:
             break
     if whole.requeued or whole.lost or whole.cancelled:
         log.warning("rescue.done", requeued=len(whole.requeued), lost=len(whole.lost), cancelled=len(whole.cancelled))
-        for job_id in (*whole.lost, *whole.cancelled):
-            ctx.services.signal.notify(f"job:{job_id}")
+        for topic in (*(f"job:{job_id}" for job_id in (*whole.lost, *whole.cancelled)), *topics):
+            ctx.services.signal.notify(topic)
     return whole
 
 
@@ -165,6 +169,7 @@ def run_retention(ctx: Context) -> RetentionReport:
         purged, blobs = purged + count, blobs + len(refs)
         if count < _BATCH:
             break
+    ctx.services.store.write(lambda tx: tx.joins.purge(tx.now() - int(seconds * 1_000_000)))
     swept = _sweep_orphans(ctx)
     if purged or swept:
         log.debug("job_registry.purged", jobs=purged, blobs=blobs, orphans=swept, older_than_seconds=seconds)

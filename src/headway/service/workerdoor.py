@@ -10,8 +10,8 @@ from headway.ports.store import Lapsed, Tx
 from headway.ports.workerdoor import NotBegun
 from headway.service.context import Context
 from headway.service.door import StoreJobDoor
-from headway.service.jobs import insert_sent
-from headway.service.submission import job_row
+from headway.service.joins import settle
+from headway.service.sending import insert_sent
 from headway.service.upkeep import register_worker, retire_worker, take_over
 
 _AGAIN_SECONDS = 1.0
@@ -37,10 +37,10 @@ class StoreWorkerDoor(StoreJobDoor):
             return begun
         job = self.get(job_id)
         if job is None:
-            row = job_row(self._ctx, adopt(), self._services.clock.now())
+            command = adopt()
 
             def work(tx: Tx) -> Begun | None:
-                insert_sent(self._ctx, tx, [row])
+                insert_sent(self._ctx, tx, [command], ())
                 return tx.begin_job(self._worker_id, job_id, self._actor)
 
             return store.write(work) or NotBegun.DUPLICATE
@@ -70,16 +70,17 @@ class StoreWorkerDoor(StoreJobDoor):
     def lost(self, job_id: str, fence: int) -> None:
         """See ``WorkerDoor.lost``."""
 
-        def work(tx: Tx) -> bool:
+        def work(tx: Tx) -> frozenset[str]:
             job = tx.get(job_id)
             if job is None or job.state is not JobState.RUNNING or job.fence != fence:
-                return False
+                return frozenset()
             asked = job.cancel_requested_at is not None
             lapsed = Lapsed(job_id, fence, job.attempts, job.rescues, self._worker_id, asked, job.expires_at)
-            return take_over(self._ctx, tx, lapsed) is not None
+            take_over(self._ctx, tx, lapsed)
+            return settle(self._ctx, tx) | {f"job:{job_id}"}
 
-        if self._services.store.write(work):
-            self._services.signal.notify(f"job:{job_id}")
+        for topic in self._services.store.write(work):
+            self._services.signal.notify(topic)
 
     def attempt(self, job_id: str, fence: int) -> Begun | None:
         """See ``WorkerDoor.attempt``."""
@@ -104,10 +105,10 @@ def _plain(finish: Finish) -> bool:
     begun = finish.begun
     return (
         finish.outcome is AttemptOutcome.SUCCEEDED
-        and not finish.sends
+        and not (finish.sends or finish.joins or finish.grows or finish.held)
         and finish.progress is None
-        and not finish.held
+        and finish.children_json is None
         and begun is not None
         # The end of a part counts for its chord in the same transaction.
-        and (begun.canvas_json is None or '"chord"' not in begun.canvas_json)
+        and begun.join_id is None
     )

@@ -35,8 +35,8 @@ join_parts = sa.Table(
     sa.Column("place", sa.Integer, nullable=False),
     # NULL where it succeeded.
     sa.Column("error", sa.Text),
+    # Of a part whose job keeps no result.
     sa.Column("result", sa.Text),
-    sa.Column("result_blob", sa.String(255)),
     sqlite_with_rowid=False,
 )
 

@@ -12,9 +12,11 @@ from headway.model.commands import Begun, ListJobs
 from headway.model.job import Attempt, Event, Job, LogLine, Page, Session
 from headway.model.paging import read_cursor, write_cursor
 from headway.model.states import LIVE_STATES, JobState
+from headway.ports.joins import WaitCounts
 from headway.ports.store import StoredResult
 from headway.store.access import Access
 from headway.store.delivery_tx import SqlDeliveryReader
+from headway.store.joins import wait_counts
 from headway.store.observed_reader import SqlObservedReader
 from headway.store.rows import (
     ATTEMPT_COLUMNS,
@@ -216,6 +218,27 @@ class SqlReader:
         found = self._statements.known_blobs.read(self._access.connection, {"ids": json.dumps(list(refs))})
         known = {row[0] for row in found}
         return [ref for ref in refs if ref not in known]
+
+    def workflow(self, root_id: str, limit: int) -> list[Job]:
+        """See ``Reader.workflow``."""
+        below = (
+            sa.select(*JOB_COLUMNS)
+            .where(jobs.c.root_id == root_id, jobs.c.root_id != jobs.c.id)
+            .order_by(jobs.c.submitted_at, jobs.c.id)
+            .limit(limit)
+        )
+        root = self.get(root_id)
+        found = [to_job(row) for row in self._access.connection.execute(below)]
+        return ([root] if root is not None else []) + found
+
+    def saved_group(self, group_id: str) -> str | None:
+        """See ``Reader.saved_group``."""
+        found = self._access.rows(self._statements.joins.saved_group, {"of_group": group_id})
+        return found[0][0] if found else None
+
+    def waits(self) -> WaitCounts:
+        """See ``Reader.waits``."""
+        return wait_counts(self._access.connection)
 
     def session(self, session_id: str) -> Session | None:
         """See ``Reader.session``."""

@@ -100,6 +100,9 @@ def to_job(row: Any) -> Job:
         has_result=bool(row.has_result),
         result_removed_at=row.result_removed_at,
         retries_used=row.retries_used,
+        group_id=row.group_id,
+        waits_for=row.waits_for,
+        children=json.loads(row.children) if row.children else [],
     )
 
 

@@ -11,6 +11,8 @@ from sqlalchemy.engine import Dialect
 from headway.model.states import LIVE_STATES
 from headway.store.delivery_statements import DeliveryStatements
 from headway.store.dialects import DialectFacts
+from headway.store.join_tables import joins
+from headway.store.joins import JoinStatements
 from headway.store.observed_statements import ObservedStatements
 from headway.store.prepared import SIZES, ManyRows, Prepared, insert_many, positional, records
 from headway.store.rows import EVENT_COLUMNS, JOB_COLUMNS
@@ -61,6 +63,7 @@ class Statements:
         self.deliveries = DeliveryStatements(dialect, facts)
         self.transitions = Transitions(dialect, facts)
         self.steps = Steps(dialect, facts) if facts.round_trips else None
+        self.joins = JoinStatements(dialect, facts)
         # Where holding the transaction is the sequencer's lock, an event's id is its position.
         self._position = events.c.id if facts.sequencer_lock is None else events.c.pos
         self.insert_events = insert_many(
@@ -255,6 +258,8 @@ class Statements:
             .where(jobs.c.finished_at.is_not(None), jobs.c.finished_at < _p("before", sa.BigInteger))
             # The sequencer may be giving positions to its events just now: a row that went would leave a gap.
             .where(~sa.exists().where(events.c.job_id == jobs.c.id, events.c.pos.is_(None)))
+            # Its result is still to be joined with those of the others.
+            .where(~sa.exists().where(joins.c.id == jobs.c.join_id, joins.c.ended_at.is_(None)))
             .order_by(jobs.c.finished_at)
             .limit(_p("batch", sa.Integer))
         )

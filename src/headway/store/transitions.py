@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
 from headway.model.commands import Begun
-from headway.model.states import BY_VERB, JobState, Transition, Verb
+from headway.model.states import BY_VERB, TERMINAL_STATES, JobState, Transition, Verb
 from headway.ports.store import Move, Moved, TransitionRefused
 from headway.store.delivery_statements import not_paused
 from headway.store.dialects import DialectFacts
@@ -48,6 +48,7 @@ class Claimed(NamedTuple):
     root_id: str | None
     parent_id: str | None
     traceparent: str | None
+    join_id: str | None
 
 
 class _Shape(NamedTuple):
@@ -113,13 +114,13 @@ class Transitions:
             assert move.fence is not None
             if statement.change(cursor, parameters) == 0:
                 return TransitionRefused(move.job_id, move.verb)
-            fence, (attempts, task) = move.fence, move.known
+            fence, (attempts, task, join_id, canvas) = move.fence, move.known
         else:
             found = statement.rows(cursor, parameters)
             if not found:
                 return TransitionRefused(move.job_id, move.verb)
-            _, fence, attempts, task = found[0]
-        return Moved(move.job_id, BY_VERB[move.verb].to_state, fence, attempts), task
+            _, fence, attempts, task, join_id, canvas = found[0]
+        return Moved(move.job_id, BY_VERB[move.verb].to_state, fence, attempts, join_id, canvas), task
 
     def move_many(self, cursor: Cursor, moves: Sequence[Move], now: int) -> list[tuple[Moved, str] | TransitionRefused]:
         """Guarded transitions, in order; a job that is named twice moves once. Alike ones share a round trip."""
@@ -134,7 +135,9 @@ class Transitions:
         for shape, places in alike.items():
             for found in self._moved(cursor, shape, [moves[place] for place in places.values()], now):
                 place = places[found[0]]
-                answers[place] = (Moved(found[0], BY_VERB[shape.verb].to_state, found[1], found[2]), found[3])
+                job_id, fence, attempts, task, join_id, canvas = found
+                moved = Moved(job_id, BY_VERB[shape.verb].to_state, fence, attempts, join_id, canvas)
+                answers[place] = (moved, task)
         for place in again:
             answers[place] = self.move(cursor, moves[place], now)
         return answers
@@ -205,6 +208,7 @@ def to_begun(row: Claimed, now: int) -> Begun:
         parent_id=row.parent_id,
         traceparent=row.traceparent,
         begun_at=now,
+        join_id=row.join_id,
     )
 
 
@@ -246,7 +250,16 @@ def _move_statement(
     if blind:
         return statement
     task = sa.func.coalesce(jobs.c.next_task, jobs.c.task)
-    return statement.returning(jobs.c.id, jobs.c.fence, jobs.c.attempts, task)
+    return statement.returning(jobs.c.id, jobs.c.fence, jobs.c.attempts, task, *_what_it_ends(row))
+
+
+def _what_it_ends(row: Transition) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+    """The join that an end counts for, and the canvas that others may wait for: of a success only where it is a part."""
+    if row.to_state not in TERMINAL_STATES:
+        return sa.null().label("join_id"), sa.null().label("canvas")
+    if row.to_state is JobState.SUCCEEDED:
+        return jobs.c.join_id, sa.case((jobs.c.join_id.is_not(None), jobs.c.canvas), else_=sa.null()).label("canvas")
+    return jobs.c.join_id, jobs.c.canvas
 
 
 _NOW = sa.bindparam("now", type_=sa.BigInteger)

@@ -12,8 +12,9 @@ from typing import Any
 from headway.model.commands import BeatAnswer, BeatReport, Begun, NewLogLine
 from headway.model.job import Job, Session
 from headway.model.states import BY_VERB, JobState, Verb
-from headway.ports.store import EndedAttempt, Lapsed, Move, Moved, TransitionRefused
+from headway.ports.store import EndedAttempt, EndedJob, Lapsed, Move, Moved, TransitionRefused
 from headway.store.delivery_tx import SqlDeliveryTx
+from headway.store.joins import SqlJoinTx
 from headway.store.observed_tx import SqlObservedTx
 from headway.store.prepared import Cursor
 from headway.store.rows import JOB_COLUMNS, JobRow, to_job
@@ -62,6 +63,7 @@ class SqlTx:
         self._audited: list[tuple[Any, ...]] = []
         # Whether each job that moved is to be delivered now; None where nothing is delivered.
         self._ready: dict[str, bool] | None = {} if delivers else None
+        self._parts_ended: list[EndedJob] = []
         self.writes = 0
         self.made_ready = False
 
@@ -78,6 +80,16 @@ class SqlTx:
     def deliveries(self) -> SqlDeliveryTx:
         """See ``Tx.deliveries``."""
         return SqlDeliveryTx(self._cursor, self._statements.deliveries, self._now, self._wrote)
+
+    @property
+    def joins(self) -> SqlJoinTx:
+        """See ``Tx.joins``."""
+        return SqlJoinTx(self._cursor, self._statements.joins, self._now, self._wrote)
+
+    def take_ended(self) -> list[EndedJob]:
+        """See ``Tx.take_ended``."""
+        ended, self._parts_ended = self._parts_ended, []
+        return ended
 
     def _wrote(self) -> None:
         self.writes += 1
@@ -145,6 +157,8 @@ class SqlTx:
         self.made_ready = self.made_ready or ready
         if self._ready is not None and (ready or not BY_VERB[move.verb].needs_fence):
             self._ready[move.job_id] = ready
+        if not ready and (moved.join_id is not None or moved.canvas is not None):
+            self._parts_ended.append(EndedJob(moved, move.changes.get("error")))
         self._event(move.job_id, task, move.verb, moved.attempts, moved.fence, actor, move.data)
         return moved
 
@@ -400,6 +414,8 @@ class SqlTx:
 
     def flush(self, head: int | None) -> None:
         """Write what was collected; events numbered from ``head`` on when the caller holds the sequencer's lock."""
+        if self._parts_ended:
+            raise AssertionError(f"{len(self._parts_ended)} jobs ended, and what waits for them was not told")
         self._write_attempts()
         statements = self._statements
         if self._ready:

@@ -30,6 +30,7 @@ class Counted:
     events: int = 0
     newest: int = 0
     rescues: int = 0
+    joins: int = 0
 
     @property
     def total(self) -> int:
@@ -46,7 +47,7 @@ class Counted:
         attempts = ", ".join(f"{number} {outcome}" for outcome, number in sorted(self.attempts.items()))
         return (
             f"{self.total} jobs ({jobs}); {sum(self.attempts.values())} attempts ({attempts}); "
-            f"{self.events} events up to position {self.newest}; {self.rescues} rescues"
+            f"{self.events} events up to position {self.newest}; {self.rescues} rescues; {self.joins} joins"
         )
 
 
@@ -56,7 +57,8 @@ def check_invariants(store: Store) -> Counted:
     Checked: each job's events are a way through the transition table that ends in its state; a terminal state has
     ``finished_at`` and nothing after it; every begun fence has exactly one attempt and fences grow by one; only the
     newest attempt of a running job is open; a succeeded job has exactly one good attempt, every other job none;
-    tries and rescues are counted right; the feed has every position above its purged bound once, in order.
+    tries and rescues are counted right; the feed has every position above its purged bound once, in order; a join
+    whose parts have all ended has ended, and no job waits for one that has.
 
     Args:
         store: nobody may write to it meanwhile. Every job is read, so this is for tests, not for service.
@@ -91,12 +93,17 @@ def _check(reader: Reader) -> Counted:
         attempts = reader.attempts(job.id)
         outcomes.update(str(attempt.outcome or "open") for attempt in attempts)
         wrong += [f"{job.id} ({job.state}): {what}" for what in _wrong(job, by_job[job.id], attempts)]
+    waits = reader.waits()
+    wrong += [f"join {join_id}: all its parts have ended, but it has not" for join_id in waits.overdue]
+    wrong += [f"join {join_id}: it counts other parts than it has" for join_id in waits.miscounted]
+    wrong += [f"{job_id}: it waits for a join that is not open" for job_id in waits.stranded]
     counted = Counted(
         jobs=dict(Counter(job.state for job in jobs.values())),
         attempts=dict(outcomes),
         events=events,
         newest=newest,
         rescues=sum(job.rescues for job in jobs.values()),
+        joins=waits.joins,
     )
     if wrong:
         more = f"\n… and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""

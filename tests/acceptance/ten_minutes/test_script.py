@@ -49,6 +49,54 @@ def test_a_script_stores_without_a_server_and_a_server_runs_it(desk: Desk) -> No
     assert list(desk.home.iterdir()) == [], "nothing is written outside the data directory"
 
 
+CANVAS = """
+import sys
+import headway
+from celery import chord
+from celery.result import GroupResult
+
+@headway.task
+def double(x):
+    return x * 2
+
+@headway.task
+def total(numbers):
+    return sum(numbers)
+
+if __name__ == "__main__":
+    sent = chord([double.s(1), double.s(2) | double.s()], total.s())()
+    sent.parent.save()
+    saved = GroupResult.restore(sent.parent.id)
+    print(sent.id, len(saved.results))
+    if "--get" in sys.argv:
+        print(sent.get(timeout=30), saved.get(timeout=30))
+        saved.delete()
+        print(GroupResult.restore(saved.id))
+"""
+
+
+def test_a_script_sends_a_chord_with_and_without_a_server(desk: Desk) -> None:
+    desk.write("script.py", CANVAS)
+    ran = desk.python("script.py")
+    assert ran.returncode == 0, ran.stderr
+    job_id, parts = ran.stdout.split()
+    assert parts == "2"
+    shown = desk.ok("jobs", "show", job_id)
+    assert "waits for  the jobs of group" in shown
+    assert shown.count("script.double") == 2
+    with desk.up("-A", "script") as running, Client(running.ready()) as client:
+        assert client.wait(job_id, 30).state is JobState.SUCCEEDED
+        assert client.result(job_id) == 10
+        whole = client.workflow(job_id)
+        assert sorted(job.task for job in whole.jobs) == ["script.double"] * 3 + ["script.total"]
+        assert whole.complete
+        ran = desk.python("script.py", "--get")
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.splitlines()[1:] == ["10 [2, 8]", "None"]
+        whole_json = json.loads(desk.ok("jobs", "show", job_id, "--json"))
+        assert len(whole_json["workflow"]["items"]) == 4
+
+
 @pytest.mark.long
 def test_what_was_submitted_by_hand_waits_as_well(desk: Desk) -> None:
     desk.write("script.py", SCRIPT)

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any
 
-from celery import Celery, shared_task
+from celery import Celery, chain, chord, group, shared_task, signature
 
 import headway
 
@@ -56,6 +56,89 @@ def replaced(self: Any, x: Any) -> Any:
 @app.task(name="replaced_by_chain", bind=True)
 def replaced_by_chain(self: Any) -> Any:
     return self.replace(add.s(1, 2) | add.s(3))
+
+
+@app.task(name="replaced_by_chain_of", bind=True)
+def replaced_by_chain_of(self: Any, *steps: Any) -> Any:
+    return self.replace(chain(*[signature(step, app=app) for step in steps]))
+
+
+@app.task(name="replaced_by_group", bind=True)
+def replaced_by_group(self: Any, numbers: Any) -> Any:
+    return self.replace(group(add.s(number, 1) for number in numbers))
+
+
+@app.task(name="xsum")
+def xsum(numbers: Any) -> Any:
+    return sum(xsum(one) if isinstance(one, list) else one for one in numbers)
+
+
+@app.task(name="add_up")
+def add_up(given: Any, number: Any) -> Any:
+    return xsum([given, number])
+
+
+@app.task(name="replaced_by", bind=True)
+def replaced_by(self: Any, given: Any, steps: Any) -> Any:
+    return self.replace(chain(as_given.s(given), *[signature(step, app=app) for step in steps]))
+
+
+@app.task(name="as_given")
+def as_given(value: Any) -> Any:
+    return value
+
+
+@app.task(name="headway_retries", job_retries=3)
+def headway_retries(value: Any) -> Any:
+    return value
+
+
+@app.task(name="silent", ignore_result=True)
+def silent(value: Any) -> Any:
+    return value
+
+
+@app.task(name="adds_to_its_chord", bind=True)
+def adds_to_its_chord(self: Any, numbers: Any, lazy: Any = False) -> Any:
+    for number in numbers:
+        self.add_to_chord(add.s(number, 0), lazy=lazy)
+    return 0
+
+
+@app.task(name="adds_from_a_child", bind=True, isolation="process")
+def adds_from_a_child(self: Any, numbers: Any) -> Any:
+    # Promised here, and sent by the body's own callback.
+    self.add_to_chord(add.s(numbers[0], 0))
+    sig = self.add_to_chord(add.s(numbers[1], 0), lazy=True)
+    return dict(sig)
+
+
+@app.task(name="send_it")
+def send_it(value: Any) -> Any:
+    signature(value, app=app).delay()
+    return 0
+
+
+@app.task(name="xsum_in_child", isolation="process")
+def xsum_in_child(numbers: Any) -> Any:
+    return sum(numbers)
+
+
+@app.task(name="sends_a_chord", isolation="process")
+def sends_a_chord(numbers: Any) -> Any:
+    sent: Any = chord([add_in_child.s(number, 1) for number in numbers], xsum_in_child.s()).delay()
+    sent.parent.save()
+    return sent.parent.id
+
+
+@app.task(name="add_in_child", isolation="process")
+def add_in_child(x: Any, y: Any) -> Any:
+    return x + y
+
+
+@app.task(name="child_replaced_by_group", bind=True, isolation="process")
+def child_replaced_by_group(self: Any, numbers: Any) -> Any:
+    return self.replace(group(add_in_child.s(number, 1) for number in numbers))
 
 
 @app.task(name="submits", bind=True)

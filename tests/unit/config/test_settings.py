@@ -145,12 +145,12 @@ def test_a_near_miss_of_a_shared_name_is_a_notice(tmp_path: Path) -> None:
 def test_keys_of_later_steps_are_notices_and_listed_with_passwords_masked(tmp_path: Path) -> None:
     user_file(tmp_path, "scheduler:\n  default_max_attempts: 5\n")
     broker = f"redis://:{PASSWORD}@broker:6379/0"
-    given = {"CELERY_BROKER_URL": broker, "CELERY_QUEUE_NAME": "q", "JWT_SECRET_KEY": PASSWORD, "JOB_BACKEND": "celery"}
+    given = {"CELERY_BROKER_URL": broker, "USER_TIMEZONE": "UTC", "JWT_SECRET_KEY": PASSWORD, "JOB_BACKEND": "celery"}
     settings = load(tmp_path, given)
     assert settings.job_backend == "celery"
     assert settings.celery_broker_url == broker
     text = "\n".join(settings.notices)
-    assert "CELERY_QUEUE_NAME (environment) is known but not yet used: it will be from step 3 on." in text
+    assert "USER_TIMEZONE (environment) is known but not yet used: it will be from step 4 on." in text
     assert "scheduler.default_max_attempts" in text
     assert "JWT_SECRET_KEY" in text
     shown = repr(settings.sources())

@@ -31,7 +31,7 @@ def test_a_scripts_task_is_named_for_its_file_and_never_dials(tmp_path: Path) ->
 
         class Door:
             owner_alive = False
-            def submit_many(self, commands):
+            def submit_many(self, commands, joins=()):
                 for command in commands: print(command.task, command.args, command.isolation)
 
         @headway.task(isolation="process", timeout=5)
@@ -78,5 +78,5 @@ def test_current_job_outside_a_job_says_so() -> None:
 
 
 def test_unknown_names_are_attribute_errors() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'attach'"):
-        headway.attach  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'detach'"):
+        headway.detach  # noqa: B018

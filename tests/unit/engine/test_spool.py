@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headway.engine.embedded.spool import Spool, offer_spooled
-from headway.model.commands import Begun, Finish, FinishAnswer, Resend, SubmitJob
+from headway.model.commands import Begun, Finish, FinishAnswer, NewJoin, Resend, SubmitJob
 from headway.model.errors import JobNotFound, StoreUnavailable
 from headway.model.job import Backoff, ErrorInfo
 from headway.model.states import AttemptOutcome
@@ -25,6 +25,11 @@ FULL = Finish(
     sends=(SubmitJob("next", [1], {"a": None}, backoff=Backoff("fixed", 2.0)),),
     resend=Resend("t", [1], {}, 77, 2, {"chain": []}),
     begun=BEGUN,
+    joins=(NewJoin("g", 2, ["a", ["b"]]),),
+    awaits_send=True,
+    part_json="[1]",
+    children_json="[]",
+    grows={"g": 1},
 )
 
 

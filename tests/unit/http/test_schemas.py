@@ -55,7 +55,7 @@ ADDED: dict[type[BaseModel], set[str]] = {schemas.JobOut: {"celery_state", "canc
 NOT_ASKED: dict[type[BaseModel], set[str]] = {
     schemas.SubmitIn: {
         "job_id", "idempotency_key", "retry_of", "root_id", "parent_id", "origin", "traceparent", "canvas",
-        "celery_retries",
+        "celery_retries", "group_id", "join_id", "waits_for", "grows_join",
     }
 }  # fmt: skip
 LEFT_OUT: dict[type[BaseModel], set[str]] = {schemas.EventOut: {"pos"}}  # it is the event's id

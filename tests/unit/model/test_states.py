@@ -38,6 +38,7 @@ OUTCOME = {
     Verb.TIME_OUT: AttemptOutcome.TIMEOUT,
     Verb.RETRY: AttemptOutcome.FAILED,
     Verb.REPLACE: AttemptOutcome.REPLACED,
+    Verb.WAIT: AttemptOutcome.REPLACED,
     Verb.REQUEUE: AttemptOutcome.REJECTED,
     Verb.INTERRUPT: AttemptOutcome.INTERRUPTED,
     Verb.RESCUE: AttemptOutcome.ABANDONED,

@@ -67,7 +67,7 @@ class ManagedAttachment(Attachment):
         self.app = app
         self._door = door
         self._cancel = None
-        self._open = threading.local()
+        self._threads = threading.local()
         self._door_lock = threading.Lock()
         self._replace_parts()
 
@@ -194,10 +194,10 @@ class ManagedAMQP(RecordingAMQP):
 
     def _create(self, task_id: str, name: str, *args: Any, **options: Any) -> Any:
         task = self.app.tasks.get(name)
-        if task is None or not opted_out(task):
-            # The texts are for brokers' messages and cost half of a send; the arguments themselves are stored.
-            options |= {"argsrepr": "", "kwargsrepr": "", "origin": "headway"}
-        return self.as_task_v2(task_id, name, *args, **options)
+        if task is not None and opted_out(task):
+            return self.as_task_v2(task_id, name, *args, **options)
+        recorded: Any = super().create_task_message
+        return recorded(task_id, name, *args, **options)
 
 
 class _ManagedControl:

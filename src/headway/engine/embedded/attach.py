@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,9 +18,11 @@ from celery.app.amqp import AMQP
 from headway.engine.current import _current
 from headway.engine.embedded.attempt import RunningAttempt
 from headway.engine.embedded.backend import HeadwayBackend
-from headway.engine.embedded.sends import command_from_message, refuse_replace_by_canvas, resend_of
+from headway.engine.embedded.parcels import Parcel, Sending, shape_of, trail_kept
+from headway.engine.embedded.sends import command_from_message, resend_of
 from headway.engine.errors import BrokerNotUsed
-from headway.model.errors import EagerModeRefused
+from headway.model.canvas import results_of
+from headway.model.errors import EagerModeRefused, JobNotFound, TransitionConflict
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -74,7 +77,7 @@ class Attachment:
         self.app = app
         self._door = door
         self._cancel = cancel
-        self._open = threading.local()
+        self._threads = threading.local()
         self._door_lock = threading.Lock()
         self.backend = HeadwayBackend(app, self.door)
         self._replace_parts()
@@ -115,44 +118,72 @@ class Attachment:
         app.set_default()
         app.set_current()
 
+    @property
+    def sending(self) -> Sending:
+        """What this thread is sending now."""
+        found: Sending | None = getattr(self._threads, "sending", None)
+        if found is None:
+            found = self._threads.sending = Sending()
+        return found
+
     def _sending(self, producer: Any = None) -> AbstractContextManager[_NoProducer]:
         """What Celery enters around one send, and around all sends of a group: those become one submit."""
-        return _IN_BATCH if getattr(self._open, "batch", None) is not None else self._batch()
+        return _IN_BATCH if self.sending.parcel is not None else self._batch()
 
     @contextmanager
     def _batch(self) -> Iterator[_NoProducer]:
-        batch: list[SubmitJob] = []
-        self._open.batch = batch
-        try:
+        with self.sending.batch() as parcel:
             yield _NO_PRODUCER
-        finally:
-            self._open.batch = None
         # Only reached without an exception: a group of which one part is refused sends nothing.
-        self._deliver(batch)
+        self._deliver(parcel)
+
+    def pack_body(self, group_id: str, results: Any, send: Callable[[str], object], *, is_group: bool) -> None:
+        """Keep what the body of a chord sends until its header is sent.
+
+        Args:
+            group_id: of the header.
+            results: Celery's of the header.
+            send: sends the body, given what stands for the header's results.
+            is_group: the body is a group, whose jobs fail with the part's own exception, as in Celery.
+        """
+        with trail_kept(self.app), self.sending.body(group_id, shape_of(results), is_group=is_group):
+            send(results_of(group_id))
 
     def record(self, command: SubmitJob, headers: dict[str, Any]) -> None:
-        """Take one send: the next attempt of the running job, a part of an open batch, or a submit now."""
-        run = _running()
-        if run is not None and command.job_id == run.id:
+        """Take one send: the next attempt of the running job, a part of an open parcel, or a submit now."""
+        run, sending = _running(), self.sending
+        if run is not None and command.job_id == run.id and sending.waits_for is None:
             run.resend = resend_of(command)
             return
-        if run is not None and not run.body_returned:
-            refuse_replace_by_canvas(run, _nesting(self.app), headers, str(command.job_id))
-        batch = getattr(self._open, "batch", None)
-        if batch is not None:
-            batch.append(command)
+        if run is not None and run.grown.pop(str(command.job_id), None) is not None:
+            command = replace(command, grows_join=True)
+        replaces = (
+            run is not None
+            and not run.body_returned
+            and int(headers.get("replaced_task_nesting") or 0) > _nesting(self.app)
+        )
+        if sending.parcel is not None:
+            sending.add(command)
+            sending.parcel.replaces = sending.parcel.replaces or replaces
         else:
-            self._deliver([command])
+            self._deliver(Parcel([command], replaces=replaces))
 
-    def _deliver(self, commands: list[SubmitJob]) -> None:
+    def _deliver(self, parcel: Parcel) -> None:
         run = _running()
+        commands, joins, replaces = parcel.unpacked()
         if not commands:
             return
-        if run is not None and run.body_returned:
-            run.sends.extend(commands)
+        if run is not None and (run.body_returned or replaces):
+            # A job that is replaced waits for these: they are stored in the moment from which it waits.
+            own = next((one for one in commands if one.job_id == run.id), None)
+            if own is not None:
+                run.resend = resend_of(own)
+            run.awaits_send = replaces and own is None
+            run.sends.extend(one for one in commands if one is not own)
+            run.joins.extend(joins)
         else:
             # Also for one: Celery asks for no more than the id, which it made itself.
-            self.door().submit_many(commands)
+            self.door().submit_many(_of_one_root(commands), joins)
 
     def _revoke(self, task_id: Any, *_: Any, **options: Any) -> None:
         cancel = self._cancel or getattr(self.door(), "cancel", None)
@@ -161,14 +192,28 @@ class Attachment:
                 "There are no Celery workers to send a revoke to.",
                 hint="Cancel the job: `headway jobs cancel ID`, or headway.Client().cancel(ID).",
             )
-        for one in task_id if isinstance(task_id, list | tuple | set) else [task_id]:
-            cancel(str(one))
+        several = isinstance(task_id, list | tuple | set)
+        for one in task_id if several else [task_id]:
+            try:
+                cancel(str(one))
+            except (TransitionConflict, JobNotFound):
+                # Of a group some have ended, or were never sent; the others are to stop all the same.
+                if not several:
+                    raise
 
 
 def attachment_of(app: Celery) -> Attachment | None:
     """The attachment of an application, or None while it is an ordinary one."""
     found: Attachment | None = getattr(app, "_headway", None)
     return found
+
+
+def _of_one_root(commands: list[SubmitJob]) -> list[SubmitJob]:
+    """What a script sends at once is one workflow; Celery gives each part a root of its own."""
+    if len(commands) == 1:
+        return commands
+    root = commands[0].root_id or commands[0].job_id
+    return [replace(one, root_id=root) if one.root_id in (None, one.job_id) else one for one in commands]
 
 
 def _running() -> RunningAttempt | None:
@@ -222,8 +267,25 @@ class RecordingAMQP(AMQP):
     @property
     def create_task_message(self) -> Any:
         """What builds a message."""
+        if self.headway.sending.waits_for is not None:
+            return self._waiting_message
         # The texts are for brokers' messages and cost half of a send; the arguments themselves are stored.
         return partial(self.as_task_v2, argsrepr="", kwargsrepr="", origin="headway")
+
+    def _waiting_message(self, *args: Any, **options: Any) -> Any:
+        """Of what waits: its countdown and its lifetime begin when it is ready."""
+        task_id, name, task_args, task_kwargs, countdown, eta, group_id, group_index, expires, *rest = args
+        delay = self.headway.sending.delay = {}
+        if countdown:
+            delay["countdown"] = float(countdown)
+            countdown = None
+        if isinstance(expires, int | float):
+            delay["expires_after"] = float(expires)
+            expires = None
+        return self.as_task_v2(
+            task_id, name, task_args, task_kwargs, countdown, eta, group_id, group_index, expires, *rest,
+            **({"argsrepr": "", "kwargsrepr": "", "origin": "headway"} | options),
+        )  # fmt: skip
 
     def send_task_message(
         self,

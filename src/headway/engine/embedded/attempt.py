@@ -11,7 +11,7 @@ from headway.model.job import Progress
 from headway.model.redact import mask_secrets, storable
 
 if TYPE_CHECKING:
-    from headway.model.commands import Begun, Resend, SubmitJob
+    from headway.model.commands import Begun, NewJoin, Resend, SubmitJob
     from headway.ports.clock import Clock
     from headway.ports.jobdoor import JobDoor
 
@@ -37,19 +37,25 @@ class RunningAttempt:
     __slots__ = (
         "_end_token",
         "_on_report",
+        "awaits_send",
         "begun",
         "begun_clock",
         "body_depth",
         "body_returned",
+        "broken",
+        "children",
         "clock",
         "custom_meta_json",
         "custom_state",
         "deadline",
         "door",
         "failure",
+        "grown",
         "held",
         "in_child",
+        "joins",
         "kill",
+        "part_json",
         "resend",
         "result_json",
         "saw_stop",
@@ -72,7 +78,14 @@ class RunningAttempt:
         self.body_depth = 0
         self.body_returned = False
         self.resend: Resend | None = None
+        self.awaits_send = False
         self.sends: list[SubmitJob] = []
+        self.joins: list[NewJoin] = []
+        # Parts that were promised to a chord and have not been sent: job id and the chord's group.
+        self.grown: dict[str, str] = {}
+        self.part_json: str | None = None
+        self.children: list[Any] = []
+        self.broken = False
         self.result_json: str | None = None
         self.failure: tuple[BaseException, str] | None = None
         self.custom_state: str | None = None
@@ -196,7 +209,7 @@ class RunningAttempt:
 
     def will_be_retried(self) -> bool:
         """Whether the job's own rule has a retry left for a failure of this attempt."""
-        return self.begun.retries_used < self.begun.max_retries
+        return not self.broken and self.begun.retries_used < self.begun.max_retries
 
 
 def _finite(value: float) -> float | None:

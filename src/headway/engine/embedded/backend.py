@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from celery import states
 from celery.backends.base import BaseBackend
+from celery.canvas import group
 from celery.exceptions import TimeoutError as CeleryTimeout
+from celery.result import result_from_tuple
 from kombu.exceptions import EncodeError
 
 from headway.engine.codec import dumps, loads
 from headway.engine.current import _current
 from headway.engine.embedded.attempt import RunningAttempt, as_request_id
 from headway.engine.embedded.exceptions import exception_of, python_error
-from headway.model.errors import CanvasNotSupported, NotSerializable, ResultGone
+from headway.model.errors import NotSerializable, ResultGone
 from headway.model.states import TERMINAL_STATES, VIEW, JobState
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class HeadwayBackend(BaseBackend):
     def __init__(self, app: Celery, door: Callable[[], JobDoor]) -> None:
         super().__init__(app, url="headway://", serializer="json")
         self.thread_safe = True
+        self._app = app
         self._door = door
 
     # -- written by Celery's tracer, inside an attempt ------------------------------------------------------------
@@ -62,11 +65,18 @@ class HeadwayBackend(BaseBackend):
         if run is None:
             return
         run.body_returned = True
-        if store_result and not (request is not None and request.ignore_result):
+        keeps = store_result and not (request is not None and request.ignore_result)
+        if keeps or run.begun.join_id is not None:
             try:
-                run.result_json = dumps(self.prepare_value(result))
+                text = dumps(self.prepare_value(result))
             except NotSerializable as error:
                 raise EncodeError(error.message) from None
+            if keeps:
+                run.result_json = text
+            else:
+                # The body of its chord is given it all the same.
+                run.part_json = text
+        run.children = _children(request)
 
     def mark_as_failure(
         self,
@@ -84,9 +94,13 @@ class HeadwayBackend(BaseBackend):
             return
         run.body_returned = True
         run.failure = (exc, python_error(exc))
-        run.result_json = None
+        run.result_json = run.part_json = None
         # What a success had sent does not go out with a failure (a result that cannot be stored, a hook that raised).
         run.sends.clear()
+        run.joins.clear()
+        run.resend, run.awaits_send = None, False
+        run.grown.clear()
+        run.children = _children(request)
         if call_errbacks and request is not None and request.errbacks and not run.will_be_retried():
             errbacks: Any = self
             errbacks._call_task_errbacks(request, exc, traceback)  # noqa: SLF001 - of the base class, not in its types
@@ -138,7 +152,7 @@ class HeadwayBackend(BaseBackend):
             "status": status,
             "result": result,
             "traceback": job.error.traceback if job.error else None,
-            "children": [],
+            "children": job.children,
             "date_done": _iso(job.finished_at),
             "name": job.task,
             "args": job.args,
@@ -147,6 +161,7 @@ class HeadwayBackend(BaseBackend):
             "queue": job.queue,
             "retries": max(job.attempts - 1, 0),
             "parent_id": job.parent_id,
+            "group_id": job.group_id,
         }
         if job.state is JobState.SUCCEEDED:
             if job.result_removed_at is not None:
@@ -192,29 +207,40 @@ class HeadwayBackend(BaseBackend):
     def _forget(self, task_id: Any) -> None:
         self._door().forget(as_request_id(task_id))
 
-    # -- what cannot be done -------------------------------------------------------------------------------------
-
-    def ensure_chords_allowed(self) -> None:
-        """Refuse a chord while its parts are prepared, before any of them is sent."""
-        _refuse_chord()
+    # -- chords and groups ---------------------------------------------------------------------------------------
 
     def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
-        """Refuse a chord before its header is sent."""
-        _refuse_chord()
+        """Pack what the body sends; it is stored with the header, and waits for it."""
+        group_id, results = header_result_args
+        self._attachment().pack_body(str(group_id), results, body.delay, is_group=isinstance(body, group))
 
     def set_chord_size(self, group_id: Any, chord_size: int) -> None:
-        """Refuse a group that is the header of a chord."""
-        _refuse_chord()
+        """Celery has counted a header, just before its last part is sent."""
+        self._attachment().sending.header(str(group_id), chord_size)
 
-    def add_to_chord(self, chord_id: Any, result: Any) -> NoReturn:
-        """Refuse to grow a chord."""
-        _refuse_chord()
+    def add_to_chord(self, chord_id: Any, result: Any) -> None:
+        """The running task's chord has further parts; they count from when they are sent, or from the task's end."""
+        run = _current.get()
+        if isinstance(run, RunningAttempt):
+            run.grown.update((leaf, as_request_id(chord_id)) for leaf in _leaf_ids(result))
 
-    def _save_group(self, group_id: Any, result: Any) -> NoReturn:
-        raise CanvasNotSupported("A group's result cannot be saved by name.", hint="Keep the ids of its jobs instead.")
+    def _save_group(self, group_id: Any, result: Any) -> Any:
+        self._door().save_group(as_request_id(group_id), dumps({"result": result.as_tuple()}))
+        return result
 
-    def _restore_group(self, group_id: Any) -> NoReturn:
-        raise CanvasNotSupported("A group's result cannot be restored by name.", hint="Keep the ids of its jobs.")
+    def _restore_group(self, group_id: Any) -> dict[str, Any] | None:
+        text = self._door().saved_group(as_request_id(group_id))
+        if text is None:
+            return None
+        meta: dict[str, Any] = loads(text)
+        meta["result"] = result_from_tuple(meta["result"], self._app)
+        return meta
+
+    def _delete_group(self, group_id: Any) -> None:
+        self._door().delete_group(as_request_id(group_id))
+
+    def _attachment(self) -> Any:
+        return vars(self._app)["_headway"]
 
 
 class _RemovedResult(dict[str, Any]):
@@ -226,8 +252,14 @@ class _RemovedResult(dict[str, Any]):
         return super().__getitem__(key)
 
 
-def _refuse_chord() -> NoReturn:
-    raise CanvasNotSupported("A chord (a group followed by a task is one too) needs a join; nothing of it was sent.")
+def _children(request: Any) -> list[Any]:
+    """What a task sent, as Celery's tuples."""
+    return [] if request is None else [child.as_tuple() for child in request.children or ()]
+
+
+def _leaf_ids(result: Any) -> list[str]:
+    inner = getattr(result, "results", None)
+    return [as_request_id(result.id)] if inner is None else [leaf for one in inner for leaf in _leaf_ids(one)]
 
 
 def _own_attempt(task_id: Any) -> RunningAttempt | None:

@@ -6,13 +6,16 @@ import inspect
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headway.engine.embedded.sends import is_join
 from headway.model.errors import BadArguments
 from headway.model.job import Backoff
 from headway.ports.catalog import TaskInfo
 
 if TYPE_CHECKING:
     from celery import Celery
+
+
+# Celery's own, for backends without joins: messages of producers that are not attached.
+_POLLING = frozenset({"celery.chord", "celery.chord_unlock"})
 
 
 class AppCatalog:
@@ -28,9 +31,9 @@ class AppCatalog:
         self._calls: dict[str, tuple[Any, _Call | None]] = {}
 
     def lookup(self, name: str) -> TaskInfo | None:
-        """The task, or None when no task of this name is registered (or it is one that joins a chord)."""
+        """The task, or None when no task of this name is registered (or it polls a chord, which nothing here does)."""
         task = self._app.tasks.get(name)
-        if task is None or is_join(name):
+        if task is None or name in _POLLING:
             return None
         known = self._infos.get(name)
         if known is None or known[0] is not task:

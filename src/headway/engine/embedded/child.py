@@ -27,7 +27,7 @@ from headway.model.commands import Begun
 from headway.model.errors import HeadwayError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from headway.model.commands import NewLogLine, SubmitJob
+    from headway.model.commands import NewJoin, NewLogLine, SubmitJob
     from headway.model.job import Job
 
 _PR_SET_PDEATHSIG = 1
@@ -55,10 +55,23 @@ class PipeDoor:
         self._numbers = itertools.count()
         self._waiting: dict[int, queue.SimpleQueue[tuple[bool, Any]]] = {}
 
-    def submit_many(self, commands: Sequence[SubmitJob]) -> list[str]:
+    def submit_many(self, commands: Sequence[SubmitJob], joins: Sequence[NewJoin] = ()) -> list[str]:
         """See ``JobDoor.submit_many``."""
-        ids: list[str] = self._ask("submit_many", to_wire(list(commands)))
+        ids: list[str] = self._ask("submit_many", to_wire(list(commands)), to_wire(list(joins)))
         return ids
+
+    def save_group(self, group_id: str, result_json: str) -> None:
+        """See ``JobDoor.save_group``."""
+        self._ask("save_group", group_id, result_json)
+
+    def saved_group(self, group_id: str) -> str | None:
+        """See ``JobDoor.saved_group``."""
+        text: str | None = self._ask("saved_group", group_id)
+        return text
+
+    def delete_group(self, group_id: str) -> None:
+        """See ``JobDoor.delete_group``."""
+        self._ask("delete_group", group_id)
 
     def get(self, job_id: str) -> Job | None:
         """See ``JobDoor.get``."""

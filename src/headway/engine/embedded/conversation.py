@@ -11,7 +11,7 @@ import threading
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from headway.engine.embedded.spool import read_finish, read_submit
+from headway.engine.embedded.spool import read_finish, read_joins, read_submit
 from headway.engine.embedded.wire import error_to_wire, to_wire
 from headway.model.commands import Finish, NewLogLine
 from headway.model.errors import HeadwayError
@@ -177,11 +177,13 @@ class Conversation:
     def _ask_door(self, verb: str, arguments: list[Any]) -> Any:
         door = self._door
         match verb, arguments:
-            case "submit_many", [data]:
-                return door.submit_many([read_submit(one) for one in data])
+            case "submit_many", [data, joins]:
+                return door.submit_many([read_submit(one) for one in data], read_joins(joins))
+            case "save_group", [group_id, result_json]:
+                return door.save_group(group_id, result_json)
             case "wait", [job_id, timeout]:
                 return door.wait(job_id, timeout)
-            case (("get" | "result_json" | "forget" | "cancel"), [job_id]):
+            case (("get" | "result_json" | "forget" | "cancel" | "saved_group" | "delete_group"), [job_id]):
                 return getattr(door, verb)(job_id)
         raise HeadwayError(f"A child asked for {verb!r}, which no task may do.")
 

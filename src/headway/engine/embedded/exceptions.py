@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 import traceback
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from billiard.exceptions import WorkerLostError
 from celery.exceptions import TaskRevokedError, TimeLimitExceeded
+from celery.utils.serialization import ensure_serializable
 
+from headway.engine.codec import dumps, loads
 from headway.model.errors import HeadwayError, JobFailed
 from headway.model.job import ErrorInfo
 from headway.model.redact import mask_secrets, storable
@@ -48,7 +50,18 @@ def error_info(
         traceback=None if trace is None else _last(storable(mask_secrets(trace)), MAX_TRACEBACK),
         exc_type=storable(f"{where}{kind.__qualname__}"),
         hint=hint or (exc.hint or None if isinstance(exc, HeadwayError) else None),
+        exc_args=_arguments(exc),
     )
+
+
+def _arguments(exc: BaseException) -> list[Any] | None:
+    """What the exception was made with, as JSON values; None where its message says as much, or it would be too much."""
+    args = getattr(exc, "args", ())
+    if isinstance(exc, HeadwayError) or not isinstance(args, tuple) or (len(args) == 1 and isinstance(args[0], str)):
+        return None
+    kept = ensure_serializable(args, dumps)
+    text = storable(mask_secrets(dumps(kept)))
+    return list(loads(text)) if kept and len(text) <= MAX_MESSAGE else None
 
 
 def exception_of(job: Job) -> BaseException | None:
@@ -64,15 +77,20 @@ def exception_of(job: Job) -> BaseException | None:
         return None if job.state is JobState.RETRY_SCHEDULED else JobFailed(f"Job {job.id} failed.", state=job.state)
     if job.state is JobState.TIMEOUT:
         return TimeLimitExceeded(job.timeout_seconds)
+    return exception_of_error(error, state=str(job.state))
+
+
+def exception_of_error(error: ErrorInfo, *, state: str = "failed") -> BaseException:
+    """The exception that a stored error was; see ``exception_of``."""
     if error.code in {"child_crashed", "child_exited", "worker_lost", "memory_limit"}:
         return WorkerLostError(error.message)
     kind = _loaded_type(error.exc_type)
     if kind is not None:
         try:
-            return kind(error.message)
+            return kind(*error.exc_args) if error.exc_args else kind(error.message)
         except Exception:  # noqa: BLE001 - any constructor may refuse one text; the message must get through
             kind = None
-    return JobFailed(error.message, state=str(job.state), error_code=error.code, exc_type=error.exc_type)
+    return JobFailed(error.message, state=state, error_code=error.code, exc_type=error.exc_type)
 
 
 def _loaded_type(name: str | None) -> type[BaseException] | None:

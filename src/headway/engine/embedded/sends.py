@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headway.engine.codec import plain
-from headway.engine.embedded.attempt import RunningAttempt, as_request_id
+from headway.engine.embedded.attempt import as_request_id
 from headway.model.commands import Resend, SubmitJob
-from headway.model.errors import CanvasNotSupported
 
 # Headers of a message that the next attempt's request needs back; those at their defaults are not stored.
 _CARRIED = ("group", "group_index", "shadow", "replaced_task_nesting", "stamped_headers", "stamps", "ignore_result")
@@ -20,7 +19,15 @@ _CELERY_HEADERS = frozenset(
         *("argsrepr", "kwargsrepr", "origin", "compression"),
     }
 )
-_JOINS = frozenset({"celery.chord", "celery.chord_unlock"})
+# What a part of a chord carries for Celery's own questions: the body itself waits in the store.
+_IN_CHORD: dict[str, Any] = {
+    "task": "headway.chord",
+    "args": [],
+    "kwargs": {},
+    "options": {},
+    "subtask_type": None,
+    "immutable": False,
+}
 
 
 def command_from_message(
@@ -37,14 +44,12 @@ def command_from_message(
         queue: where it was routed, or None.
 
     Raises:
-        CanvasNotSupported: it needs a join.
         NotSerializable: an argument cannot be stored.
     """
     args, kwargs, embed = body
-    _refuse_joins(name, embed)
     limit = (headers.get("timelimit") or (None, None))[0]
     job_id = as_request_id(headers["id"])
-    root_id = headers.get("root_id")
+    root_id, group_id = headers.get("root_id"), headers.get("group")
     return SubmitJob(
         task=name,
         args=plain(list(args)),
@@ -64,6 +69,8 @@ def command_from_message(
         labels=properties.get("labels") or {},
         idempotency_key=properties.get("idempotency_key"),
         celery_retries=int(headers.get("retries") or 0),
+        group_id=None if group_id is None else as_request_id(group_id),
+        join_id=as_request_id(group_id) if group_id is not None and embed.get("chord") else None,
     )
 
 
@@ -76,36 +83,18 @@ def resend_of(command: SubmitJob) -> Resend:
         due_at=command.run_at,
         celery_retries=command.celery_retries,
         canvas=command.canvas,
+        waits_for=command.waits_for,
     )
-
-
-def refuse_replace_by_canvas(run: RunningAttempt, nesting: int, headers: Mapping[str, Any], job_id: str) -> None:
-    """Refuse the first message of a ``replace`` by a chain: the replaced id would ride in the chain's tail.
-
-    Args:
-        run: the attempt whose body sends.
-        nesting: how often the running task itself is a replacement.
-        headers: of the message.
-        job_id: the id that the message would get.
-
-    Raises:
-        CanvasNotSupported: the send belongs to a ``replace``, but does not carry the running attempt's id.
-    """
-    if job_id != run.id and int(headers.get("replaced_task_nesting") or 0) > nesting:
-        raise CanvasNotSupported(
-            f"Task {run.begun.task} was to be replaced by a chain or a group; nothing of it was sent.",
-            hint="Replace by one task, or send the chain with apply_async and return.",
-        )
-
-
-def is_join(name: str) -> bool:
-    """Whether a task of Celery's own exists only to join the parts of a chord."""
-    return name in _JOINS
 
 
 def _canvas(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> dict[str, Any] | None:
     canvas: dict[str, Any] = {key: embed[key] for key in ("callbacks", "errbacks", "chain") if embed.get(key)}
     canvas |= {key: headers[key] for key in _CARRIED if headers.get(key)}
+    if headers.get("group_index") is not None:
+        # The first one has 0.
+        canvas["group_index"] = headers["group_index"]
+    if embed.get("chord"):
+        canvas["chord"] = _IN_CHORD
     if headers.get("expires"):
         canvas["expires"] = headers["expires"]
     if any(headers.get("timelimit") or ()):
@@ -118,35 +107,6 @@ def _canvas(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> dict[str, A
     if own:
         canvas["headers"] = own
     return plain(canvas) if canvas else None
-
-
-def _refuse_joins(name: str, embed: Mapping[str, Any]) -> None:
-    waiting = [step for key in ("callbacks", "errbacks", "chain") for step in embed.get(key) or ()]
-    if embed.get("chord") or name in _JOINS or any(_needs_join(step) for step in waiting):
-        raise CanvasNotSupported(
-            f"Task {name} is part of a chord (a group followed by a task is one too); nothing of it was sent."
-        )
-
-
-def _needs_join(step: Any) -> bool:
-    """Whether running this signature would need the results of a group together."""
-    if not isinstance(step, Mapping):
-        return False
-    if step.get("task") in _JOINS or step.get("subtask_type") == "chord":
-        return True
-    options = step.get("options") or {}
-    linked = [*_listed(options.get("link")), *_listed(options.get("link_error"))]
-    parts = _listed((step.get("kwargs") or {}).get("tasks")) if step.get("subtask_type") in {"chain", "group"} else []
-    inner_group = step.get("subtask_type") == "chain" and any(
-        isinstance(part, Mapping) and part.get("subtask_type") == "group" for part in parts[:-1]
-    )
-    return inner_group or any(_needs_join(part) for part in (*linked, *parts))
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _micros(moment: str | None) -> int | None:

@@ -8,10 +8,11 @@ import json
 import logging
 import os
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headway.model.commands import Begun, Finish, Resend, SubmitJob
+from headway.model.commands import Begun, Finish, NewJoin, Resend, SubmitJob
 from headway.model.errors import JobNotFound, StoreUnavailable
 from headway.model.job import Backoff, ErrorInfo, Progress
 from headway.model.states import AttemptOutcome
@@ -123,10 +124,16 @@ def read_finish(data: dict[str, Any]) -> Finish:
     data = dict(data)
     data["outcome"] = AttemptOutcome(data["outcome"])
     data["sends"] = tuple(read_submit(one) for one in data["sends"])
+    data["joins"] = read_joins(data.get("joins") or ())
     for name, kind in (("error", ErrorInfo), ("resend", Resend), ("begun", Begun), ("progress", Progress)):
         if data.get(name) is not None:
             data[name] = typing.cast("type[Any]", kind)(**data[name])
     return Finish(**data)
+
+
+def read_joins(data: Sequence[dict[str, Any]]) -> tuple[NewJoin, ...]:
+    """Joins from the values of their JSON."""
+    return tuple(NewJoin(**one) for one in data)
 
 
 def read_submit(data: dict[str, Any]) -> SubmitJob:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -12,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
 from celery import states
+from celery._state import _task_stack  # type: ignore[attr-defined]
 from celery.app import trace
 from celery.app.task import Context
-from celery.exceptions import NotRegistered
+from celery.exceptions import ChordError, NotRegistered
 from kombu.exceptions import EncodeError
 
-from headway.engine.codec import loads
+from headway.engine.codec import dumps, loads
 from headway.engine.current import _current
-from headway.engine.embedded.exceptions import error_info, python_error
+from headway.engine.embedded.exceptions import error_info, exception_of_error, python_error
 from headway.model.commands import Finish
 from headway.model.errors import ErrorKind, HeadwayError
 from headway.model.job import ErrorInfo
@@ -37,7 +39,9 @@ TraceFunction = Callable[[str, Any, Any, dict[str, Any]], Any]
 
 _PERMANENT = frozenset({ErrorKind.INVALID, ErrorKind.NOT_FOUND, ErrorKind.SETUP, ErrorKind.TOO_LARGE})
 _NO_MESSAGE: Mapping[str, Any] = MappingProxyType({})
-_RESERVED = frozenset({"callbacks", "errbacks", "chain", "headers"})
+_RESERVED = frozenset(
+    {"callbacks", "errbacks", "chain", "headers", "broken", "countdown", "expires_after", "run_at", "group_body"}
+)
 
 
 def failed_trace(error: BaseException) -> Any:
@@ -84,6 +88,12 @@ class Tracer:
         # Celery's stacks of current tasks are per thread, `current_job()` is per context: both are undone here.
         token = _current.set(run)
         try:
+            if begun.canvas_json is not None and '"broken"' in begun.canvas_json:
+                canvas = loads(begun.canvas_json)
+                if canvas.get("broken") is not None:
+                    finish = self._broken(run, canvas["broken"], in_group=bool(canvas.get("group_body")))
+                    assert finish.error is not None
+                    return finish, failed_trace(ChordError(finish.error.message))
             found = self._traces.get(begun.task)
             trace_function = found[1] if found is not None and found[0] is task else self._build(begun.task, task)
             request = self._request(begun, message)
@@ -95,6 +105,34 @@ class Tracer:
         finally:
             _current.reset(token)
         return _finish(run, ended), ended
+
+    def _broken(self, run: RunningAttempt, broken: dict[str, Any], *, in_group: bool) -> Finish:
+        """Fail an attempt whose header failed, as the end of that header does in Celery: its body does not run."""
+        begun = run.begun
+        cause = exception_of_error(ErrorInfo(**broken["error"]))
+        error: BaseException = cause
+        if not in_group:
+            error = ChordError(f"Dependency {broken['job_id']} raised {cause!r}")
+            error.__cause__ = cause
+        run.broken = run.body_returned = True
+        arguments = {"args": loads(begun.args_json), "kwargs": loads(begun.kwargs_json)}
+        request = Context(self._request(begun), **arguments, called_directly=False)
+        backend: Any = self._app.backend
+        task: Any = self._tasks[begun.task]
+        # Errbacks are children of what they are told of.
+        _task_stack.push(task)
+        task.request_stack.push(request)
+        try:
+            raise error
+        except BaseException as raised:  # noqa: BLE001 - whatever the part raised is told to the errbacks
+            backend.mark_as_failure(begun.job_id, raised, raised.__traceback__, request=request)
+            sent: Any = request.children or ()
+            run.children = [child.as_tuple() for child in sent]
+        finally:
+            task.request_stack.pop()
+            _task_stack.pop()
+        exc, text = run.failure or (error, python_error(error))
+        return replace(_failed(run, exc, text, code="chord_broken"), may_retry=False)
 
     def lost(self, run: RunningAttempt, finish: Finish) -> Finish:
         """The finish of an attempt that its child did not live to report, with what its errbacks send.
@@ -117,7 +155,7 @@ class Tracer:
             _log.warning("errback of job %s failed: %s", begun.job_id, error)
         finally:
             _current.reset(token)
-        return replace(finish, sends=tuple(run.sends))
+        return replace(finish, sends=tuple(run.sends), joins=tuple(run.joins))
 
     def _request(self, begun: Begun, message: Mapping[str, Any] = _NO_MESSAGE) -> dict[str, Any]:
         job_id = begun.job_id
@@ -203,12 +241,17 @@ def _marking(name: str, run_body: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _finish(run: RunningAttempt, ended: Any) -> Finish:
-    begun, info = run.begun, ended.info
-    sends = tuple(run.sends)
-    if run.saw_stop and run.stop_reason != "superseded" and run.resend is None:
+    again = run.resend is not None or run.awaits_send
+    if run.saw_stop and run.stop_reason != "superseded" and not again:
         return stopped(run)
-    if run.resend is not None:
-        return _resent(run, info)
+    if again:
+        return _resent(run)
+    finish = _own_end(run, ended.info)
+    return replace(finish, grows=dict(Counter(run.grown.values()))) if run.grown else finish
+
+
+def _own_end(run: RunningAttempt, info: Any) -> Finish:
+    begun, sends, joins = run.begun, tuple(run.sends), tuple(run.joins)
     if info is None:
         return Finish(
             begun.job_id,
@@ -217,9 +260,12 @@ def _finish(run: RunningAttempt, ended: Any) -> Finish:
             result_json=run.result_json,
             sends=sends,
             begun=begun,
+            joins=joins,
+            part_json=run.part_json,
+            children_json=_children(run),
         )
     if info.state == states.IGNORED:
-        return Finish(begun.job_id, begun.fence, AttemptOutcome.IGNORED, sends=sends, begun=begun)
+        return Finish(begun.job_id, begun.fence, AttemptOutcome.IGNORED, sends=sends, begun=begun, joins=joins)
     if info.state == states.REJECTED:
         return _rejected(run, info.retval)
     if info.state == states.RETRY:
@@ -230,13 +276,17 @@ def _finish(run: RunningAttempt, ended: Any) -> Finish:
     return _failed(run, exc, text)
 
 
-def _failed(run: RunningAttempt, exc: BaseException, text: str) -> Finish:
+def _children(run: RunningAttempt) -> str | None:
+    return dumps(run.children) if run.children else None
+
+
+def _failed(run: RunningAttempt, exc: BaseException, text: str, *, code: str = "task_failed") -> Finish:
     begun = run.begun
     if isinstance(exc, EncodeError):
         code, hint, may_retry = "result_not_serializable", "Return JSON values, or a reference to the object.", False
     else:
         # A task that has used retries of its own has had its say about trying again.
-        code = exc.code if isinstance(exc, HeadwayError) else "task_failed"
+        code = exc.code if isinstance(exc, HeadwayError) else code
         # What Headway says is wrong with the request itself stays wrong.
         permanent = isinstance(exc, HeadwayError) and exc.kind in _PERMANENT
         hint, may_retry = None, begun.celery_retries == 0 and not permanent
@@ -248,19 +298,27 @@ def _failed(run: RunningAttempt, exc: BaseException, text: str) -> Finish:
         sends=tuple(run.sends),
         may_retry=may_retry,
         begun=begun,
+        joins=tuple(run.joins),
+        children_json=_children(run),
     )
 
 
-def _resent(run: RunningAttempt, info: Any) -> Finish:
+def _resent(run: RunningAttempt) -> Finish:
     begun, resend = run.begun, run.resend
-    replaced = resend is not None and resend.celery_retries == begun.celery_retries
+    replaced = resend is None or resend.waits_for is not None or resend.celery_retries == begun.celery_retries
+    # What a retry's return sent would go out twice, because the next attempt carries chain and callbacks on; what
+    # stands for a replaced job has not been sent yet.
+    stands = resend is None or resend.waits_for is not None
     error = None if run.failure is None else error_info(*run.failure)
     return Finish(
         begun.job_id,
         begun.fence,
         AttemptOutcome.REPLACED if replaced else AttemptOutcome.RETRIED,
         error=error,
-        # The next attempt carries chain and callbacks on: what this one's return sent would go out twice.
+        sends=tuple(run.sends) if stands else (),
+        joins=tuple(run.joins) if stands else (),
+        awaits_send=resend is None,
+        grows=dict(Counter(run.grown.values())) if replaced else {},
         resend=resend,
         begun=begun,
     )

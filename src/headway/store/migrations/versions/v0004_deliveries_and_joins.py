@@ -81,7 +81,6 @@ def _joins() -> None:
         sa.Column("place", sa.Integer(), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("result", sa.Text(), nullable=True),
-        sa.Column("result_blob", sa.String(length=255), nullable=True),
         sa.PrimaryKeyConstraint("join_id", "job_id", name=op.f("pk_join_parts")),
         sqlite_with_rowid=False,
     )
