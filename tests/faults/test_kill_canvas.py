@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from headway.model.commands import SubmitJob
 from headway.model.states import JobState
 from tests.faults.proof import examine, read_effects
 from tests.faults.serving import Server
@@ -38,7 +39,8 @@ def test_on_postgres(serve: Callable[..., Server], postgres_url: str, tmp_path: 
 def _killed_amidst(server: Server, go_on: Path) -> set[str]:
     server.start()
     with server.client() as client:
-        accepted = {client.submit("work.fan", args=[_SIZE, str(go_on)]).id for _ in range(_FANS)}
+        # All at once: a part that holds a slot up must not come before one of them.
+        accepted = set(client.submit_batch([SubmitJob("work.fan", [_SIZE, str(go_on)]) for _ in range(_FANS)]))
     wait_until(lambda: _begun(server) >= _FANS + 2, what="parts to run", seconds=30)
     server.kill_group()
     before = _begun(server)
