@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
+from celery import Celery, chain, group
 
 import headway
 
@@ -153,3 +153,11 @@ def who(self: Any) -> dict[str, Any]:
 def sends(count: int) -> list[str]:
     """Send further jobs from the body."""
     return [add.delay(number, number).id for number in range(count)]
+
+
+@app.task(bind=True)
+def becomes(self: Any, what: str) -> Any:
+    """Replace itself by a chain or a group."""
+    if what == "chain":
+        raise self.replace(chain(add.s(1, 2), add.s(3)))
+    raise self.replace(group(add.s(1, 1), add.s(2, 2)))

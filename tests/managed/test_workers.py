@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+from celery.exceptions import ChordError, SoftTimeLimitExceeded, TimeLimitExceeded
 
 from headway.bootstrap.managed import attach, release
 from headway.client import Client
@@ -165,6 +165,20 @@ def test_a_chain_and_a_group(running: Running) -> None:
 
     assert chain(tasks.add.s(1, 2), tasks.add.s(3), tasks.add.s(4)).delay().get(timeout=SECONDS) == 10
     assert group(tasks.add.s(n, n) for n in range(5)).delay().get(timeout=SECONDS) == [0, 2, 4, 6, 8]
+
+
+def test_chords_and_replacement(running: Running) -> None:
+    from celery import chord, group
+
+    assert chord([tasks.add.s(n, 1) for n in range(4)])(tasks.total.s()).get(timeout=SECONDS) == 10
+    nested = chord([chord([tasks.add.s(1, 1), tasks.add.s(2, 2)], tasks.total.s()), tasks.add.s(3, 3)], tasks.total.s())
+    assert nested.delay().get(timeout=SECONDS) == 12
+    assert tasks.becomes.delay("chain").get(timeout=SECONDS) == 6
+    assert tasks.becomes.delay("group").get(timeout=SECONDS) == [2, 4]
+    broken = chord(group(tasks.add.s(1, 1), tasks.boom.s("in the header")), tasks.total.s()).delay()
+    with pytest.raises(ChordError, match="in the header"):
+        # By its id: Celery's own result of a chord raises what its header raised.
+        tasks.app.AsyncResult(broken.id).get(timeout=SECONDS)
 
 
 def test_a_countdown_is_a_due_row(running: Running) -> None:

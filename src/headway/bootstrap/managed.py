@@ -256,9 +256,21 @@ class ProducerDoor:
                 self._pid = os.getpid()
         return self._real
 
-    def submit_many(self, commands: Any) -> Any:
+    def submit_many(self, commands: Any, joins: Any = ()) -> Any:
         """See ``JobDoor.submit_many``."""
-        return self._door().submit_many(commands)
+        return self._door().submit_many(commands, joins)
+
+    def save_group(self, group_id: str, result_json: str) -> None:
+        """See ``JobDoor.save_group``."""
+        self._door().save_group(group_id, result_json)
+
+    def saved_group(self, group_id: str) -> Any:
+        """See ``JobDoor.saved_group``."""
+        return self._door().saved_group(group_id)
+
+    def delete_group(self, group_id: str) -> None:
+        """See ``JobDoor.delete_group``."""
+        self._door().delete_group(group_id)
 
     def get(self, job_id: str) -> Any:
         """See ``JobDoor.get``."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from amqp.exceptions import ChannelError
+from amqp.exceptions import ChannelError, NotFound
 
 from headway.engine.codec import loads
 from headway.model.errors import BrokerAway
@@ -25,7 +25,7 @@ _ANSWER_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 4.0
 _MARK: Final = "headway"
 # In canvas by our names; in Celery's message by these.
-_EMBEDDED: Final = ("callbacks", "errbacks", "chain", "chord")
+_EMBEDDED: Final = ("callbacks", "errbacks", "chain")
 
 
 class CeleryCourier:
@@ -39,6 +39,7 @@ class CeleryCourier:
         self._app = app
         self._connection: Connection | None = None
         self._producer: Any = None
+        self._known: set[str] = set()
 
     @property
     def label(self) -> str:
@@ -52,6 +53,7 @@ class CeleryCourier:
         try:
             producer = self._open()
             for delivery in deliveries:
+                self._there(producer, delivery.queue)
                 self._publish(producer, delivery)
                 sent += 1
         except Exception as error:
@@ -65,8 +67,12 @@ class CeleryCourier:
         """See ``Courier.waiting``."""
         try:
             producer = self._open()
-            count = _in_redis if self._redis else _in_amqp
-            return count(producer, queues)
+            if self._redis:
+                return _in_redis(producer, queues)
+            found = _in_amqp(producer, queues)
+            # One that is gone is looked for again before anything more is sent to it.
+            self._known &= {name for name, count in found.items() if count}
+            return found
         except Exception as error:
             self.close()
             raise BrokerAway(f"the broker does not answer: {mask_secrets(str(error))}") from error
@@ -74,6 +80,7 @@ class CeleryCourier:
     def close(self) -> None:
         """See ``Courier.close``."""
         connection, self._connection, self._producer = self._connection, None, None
+        self._known = set()
         with suppress(Exception):
             if connection is not None:
                 # Not `release`: it would wait for a broker that does not answer.
@@ -120,6 +127,8 @@ class CeleryCourier:
             group_id=canvas.get("group"),
             group_index=canvas.get("group_index"),
             shadow=canvas.get("shadow"),
+            argsrepr=canvas.get("argsrepr"),
+            kwargsrepr=canvas.get("kwargsrepr"),
             ignore_result=bool(canvas.get("ignore_result")),
             replaced_task_nesting=canvas.get("replaced_task_nesting") or 0,
             stamped_headers=canvas.get("stamped_headers"),
@@ -134,13 +143,33 @@ class CeleryCourier:
             producer,
             delivery.task,
             message,
-            queue=delivery.queue,
-            # Celery on Redis counts the other way: 0 is first, in four steps.
-            priority=9 - delivery.priority if self._redis else delivery.priority,
+            priority=delivery.priority,
             serializer="json",
             headers=headers,
+            # To the queue itself, as it is there: its type and bindings are its workers' to say.
+            exchange="",
+            exchange_type="none",
+            routing_key=delivery.queue,
+            declare=[],
             retry=False,
+            **(canvas.get("properties") or {}),
         )
+
+    def _there(self, producer: Any, queue: str) -> None:
+        """Make sure that RabbitMQ has the queue: what is sent to none is dropped without a word."""
+        if queue in self._known or self._redis:
+            return
+        connection = producer.connection
+        channel = connection.channel()
+        try:
+            channel.queue_declare(queue=queue, passive=True)
+        except NotFound:
+            # The first to need it declares it, as the application says.
+            with connection.channel() as another:
+                self._app.amqp.queues[queue](another).declare()
+        else:
+            channel.close()
+        self._known.add(queue)
 
 
 def _in_redis(producer: Any, queues: Sequence[str]) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from headway.engine.codec import dumps, loads
 from headway.engine.current import _current
 from headway.engine.embedded.attempt import RunningAttempt, as_request_id
 from headway.engine.embedded.exceptions import exception_of, python_error
-from headway.model.errors import NotSerializable, ResultGone
+from headway.model.errors import JobNotFound, NotSerializable, ResultGone, TransitionConflict
 from headway.model.states import TERMINAL_STATES, VIEW, JobState
 
 if TYPE_CHECKING:
@@ -120,6 +121,20 @@ class HeadwayBackend(BaseBackend):
             run.body_returned = True
             run.failure = None if exc is None else (exc, python_error(exc))
 
+    def mark_as_revoked(
+        self,
+        task_id: Any,
+        reason: str = "",
+        request: Any = None,
+        store_result: bool = True,
+        state: str = states.REVOKED,
+    ) -> None:
+        """A worker discards a task that was revoked, by its id or its stamps: its job is cancelled."""
+        cancel: Any = getattr(self._door(), "cancel", None)
+        if cancel is not None:
+            with suppress(JobNotFound, TransitionConflict):
+                cancel(as_request_id(task_id), reason or "revoked")
+
     def store_result(
         self, task_id: Any, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
@@ -142,9 +157,17 @@ class HeadwayBackend(BaseBackend):
             return {"task_id": job_id, "status": states.PENDING, "result": None, "traceback": None, "children": []}
         return self._meta(job)
 
+    def _shows_started(self, job: Job) -> bool:
+        own: Any = self
+        task = own.app.tasks.get(job.task)
+        return bool(own.app.conf.task_track_started if task is None else task.track_started)
+
     def _meta(self, job: Job) -> dict[str, Any]:
         status = VIEW[job.state].celery
         result: Any = None
+        if status == states.STARTED and not self._shows_started(job):
+            # Celery's own rule: without `task_track_started` a task that runs looks like one that waits.
+            status = states.RETRY if job.attempts > 1 else states.PENDING
         if job.state is JobState.RUNNING and job.custom_state:
             status, result = job.custom_state, job.custom_meta
         meta = {

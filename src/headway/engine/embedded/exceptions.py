@@ -59,7 +59,7 @@ def _arguments(exc: BaseException) -> list[Any] | None:
     args = getattr(exc, "args", ())
     if isinstance(exc, HeadwayError) or not isinstance(args, tuple) or (len(args) == 1 and isinstance(args[0], str)):
         return None
-    kept = ensure_serializable(args, dumps)
+    kept = ensure_serializable(list(args), dumps)
     text = storable(mask_secrets(dumps(kept)))
     return list(loads(text)) if kept and len(text) <= MAX_MESSAGE else None
 

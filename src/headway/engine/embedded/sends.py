@@ -11,12 +11,17 @@ from headway.engine.embedded.attempt import as_request_id
 from headway.model.commands import Resend, SubmitJob
 
 # Headers of a message that the next attempt's request needs back; those at their defaults are not stored.
-_CARRIED = ("group", "group_index", "shadow", "replaced_task_nesting", "stamped_headers", "stamps", "ignore_result")
+_CARRIED = (
+    *("group", "group_index", "shadow", "replaced_task_nesting", "stamped_headers", "stamps", "ignore_result"),
+    *("argsrepr", "kwargsrepr"),
+)
+# Options of a publish that are a message's properties, and that a task may read.
+_PROPERTIES = ("app_id", "message_id", "user_id", "type")
 _CELERY_HEADERS = frozenset(
     {
         *_CARRIED,
         *("lang", "task", "id", "eta", "expires", "retries", "timelimit", "root_id", "parent_id"),
-        *("argsrepr", "kwargsrepr", "origin", "compression"),
+        *("origin", "compression"),
     }
 )
 # What a part of a chord carries for Celery's own questions: the body itself waits in the store.
@@ -64,7 +69,7 @@ def command_from_message(
         parent_id=headers.get("parent_id"),
         origin="celery",
         traceparent=headers.get("traceparent"),
-        canvas=_canvas(headers, embed),
+        canvas=_canvas(headers, embed, properties),
         isolation=properties.get("isolation"),
         labels=properties.get("labels") or {},
         idempotency_key=properties.get("idempotency_key"),
@@ -87,7 +92,9 @@ def resend_of(command: SubmitJob) -> Resend:
     )
 
 
-def _canvas(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> dict[str, Any] | None:
+def _canvas(
+    headers: Mapping[str, Any], embed: Mapping[str, Any], properties: Mapping[str, Any]
+) -> dict[str, Any] | None:
     canvas: dict[str, Any] = {key: embed[key] for key in ("callbacks", "errbacks", "chain") if embed.get(key)}
     canvas |= {key: headers[key] for key in _CARRIED if headers.get(key)}
     if headers.get("group_index") is not None:
@@ -106,6 +113,9 @@ def _canvas(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> dict[str, A
         own.pop(stamp, None)
     if own:
         canvas["headers"] = own
+    said = {key: properties[key] for key in _PROPERTIES if properties.get(key)}
+    if said:
+        canvas["properties"] = said
     return plain(canvas) if canvas else None
 
 

@@ -40,7 +40,18 @@ TraceFunction = Callable[[str, Any, Any, dict[str, Any]], Any]
 _PERMANENT = frozenset({ErrorKind.INVALID, ErrorKind.NOT_FOUND, ErrorKind.SETUP, ErrorKind.TOO_LARGE})
 _NO_MESSAGE: Mapping[str, Any] = MappingProxyType({})
 _RESERVED = frozenset(
-    {"callbacks", "errbacks", "chain", "headers", "broken", "countdown", "expires_after", "run_at", "group_body"}
+    {
+        "callbacks",
+        "errbacks",
+        "chain",
+        "headers",
+        "broken",
+        "countdown",
+        "expires_after",
+        "run_at",
+        "group_body",
+        "properties",
+    }
 )
 
 
@@ -180,8 +191,11 @@ class Tracer:
             "headers": {} if begun.traceparent is None else {"traceparent": begun.traceparent},
         }
         if message:
-            # How it was really delivered is the broker's to say.
-            request = {**message, **request, "delivery_info": message["delivery_info"]}
+            # How it was really delivered is the broker's to say; that it was begun before, and not to be tried again
+            # by a rule, is a redelivery to the task.
+            info = {**message["delivery_info"], "priority": begun.priority}
+            info["redelivered"] = info.get("redelivered") or begun.fence > 1 + begun.celery_retries + begun.retries_used
+            request = {**message, **request, "delivery_info": info}
         if begun.canvas_json:
             canvas = loads(begun.canvas_json)
             request.update((key, value) for key, value in canvas.items() if key not in _RESERVED)
@@ -189,6 +203,8 @@ class Tracer:
             request["errbacks"] = canvas.get("errbacks")
             request["chain"] = canvas.get("chain")
             request["headers"] |= canvas.get("headers") or {}
+            if canvas.get("properties"):
+                request["properties"] = {**(request.get("properties") or {}), **canvas["properties"]}
         return request
 
     def _build(self, name: str, task: Any) -> TraceFunction:
