@@ -208,7 +208,7 @@ def test_attempts_logs_and_error(client: httpx.Client, node: HttpNode) -> None:
     found = client.get(f"/api/v1/jobs/{job}").json()
     assert found["error"] == {
         "code": "task_failed", "message": "it broke", "traceback": "Traceback …", "exc_type": "ValueError",
-        "hint": "mend it",
+        "hint": "mend it", "exc_args": None,
     }  # fmt: skip
     assert found["progress"] == {"done": 2, "total": 8, "message": "a quarter"}
     (attempt,) = client.get(f"/api/v1/jobs/{job}/attempts").json()["items"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import kombu
 import pytest
@@ -37,7 +38,7 @@ def _ended(client: Client, ids: list[str]) -> list[str]:
 def _is_quorum(rabbit: RabbitServer, queue: str) -> bool:
     """Whether RabbitMQ refuses to take it for a classic one."""
     with kombu.Connection(rabbit.url) as connection:
-        channel = connection.channel()
+        channel: Any = connection.channel()
         try:
             channel.queue_declare(queue=queue, durable=True, auto_delete=False, arguments={"x-queue-type": "classic"})
         except PreconditionFailed:

@@ -147,7 +147,10 @@ def open_node(
         HeadwayError: with the remedy; nothing stays open.
     """
     if settings.job_backend == "celery":
-        raise EngineNotAvailable("The engine celery comes with a later version of Headway; this one runs jobs itself.")
+        raise EngineNotAvailable(
+            "JOB_BACKEND is celery, and this way to start runs jobs in its own threads.",
+            hint="Start `headway up --engine celery`, or `headway serve` and workers; or set JOB_BACKEND=thread.",
+        )
     app = load_application(app_spec, engine_chosen=engine_chosen)
     opened = open_own(settings)
     try:

@@ -8,6 +8,9 @@ import os
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("headway.start")
 _STREAMS_END_SECONDS = 2
 EXIT_FAILED = 1
+_WORKER_ENDS_SECONDS = 10.0
 
 
 def up(
@@ -35,6 +39,7 @@ def up(
     engine_chosen: bool = True,
     watch: Mapping[str, Any] | None = None,
     managed: bool = False,
+    worker: bool = False,
     listener: socket.socket,
     url: str,
 ) -> int:
@@ -46,6 +51,7 @@ def up(
         engine_chosen: whether an option or a setting named the engine.
         watch: fields of ``Watch``: the process watches a cluster and runs no jobs.
         managed: jobs run on Celery workers, and the process looks after them.
+        worker: one of them runs here too, beside it.
         listener: a bound, listening socket, which the service process inherits.
         url: what the ready line says.
     """
@@ -68,7 +74,27 @@ def up(
         lambda starts: json.dumps({**message, "starts": starts}).encode(),
         pass_fds=(listener.fileno(),),
     )
-    return supervisor.run()
+    if not worker:
+        return supervisor.run()
+    with _beside(settings, app):
+        return supervisor.run()
+
+
+@contextmanager
+def _beside(settings: Settings, app: str | None) -> Iterator[None]:
+    """A managed worker of this machine, for the length of the block."""
+    command = [sys.executable, "-m", "headway", "worker", "--data-dir", str(settings.data_dir)]
+    command += ["--concurrency", str(settings.celery_worker_concurrency), *(["--app", app] if app else [])]
+    worker = Supervisor(command, None, name="worker")
+    thread = threading.Thread(target=worker.run, kwargs={"signals": False}, name="headway-worker", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.end()
+        thread.join(settings.drain_seconds + _WORKER_ENDS_SECONDS)
+        worker.kill()
+        thread.join(_WORKER_ENDS_SECONDS)
 
 
 def serve(message: dict[str, Any]) -> int:

@@ -41,7 +41,7 @@ app.command()(observe)
 app.command()(sitrep)
 app.command()(tasks)
 app.command()(workers)
-app.command()(queues)
+app.add_typer(queues, name="queues")
 app.command()(doctor)
 app.add_typer(retention, name="retention")
 

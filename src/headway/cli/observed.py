@@ -278,8 +278,18 @@ def _worker_remark(one: dict[str, Any]) -> str:
     return "sends no task events" if one["events_enabled"] is False else ""
 
 
-def queues(as_json: Json = False, data_dir: DataDir = None, url: Url = None, api_key: ApiKey = None) -> None:
-    """Queues of the broker: how much waits, since when, and whether it grows."""
+queues = typer.Typer(help="Queues: how much waits, since when; pause and resume.", invoke_without_command=True)
+Reason = Annotated[str, typer.Option("--reason", help="Why; for the record.")]
+Queue = Annotated[str, typer.Argument(help="Name of the queue.", show_default=False)]
+
+
+@queues.callback()
+def list_queues(
+    ctx: typer.Context, as_json: Json = False, data_dir: DataDir = None, url: Url = None, api_key: ApiKey = None
+) -> None:
+    """Queues: how much waits, since when, and whether it grows."""
+    if ctx.invoked_subcommand is not None:
+        return
     with jobs_api(data_dir, url, api_key, only_reads=True) as api:
         items = api.queues()
     if as_json:
@@ -288,18 +298,40 @@ def queues(as_json: Json = False, data_dir: DataDir = None, url: Url = None, api
     show_queues(items)
 
 
+@queues.command("pause")
+def pause_queue(
+    name: Queue, reason: Reason = "", data_dir: DataDir = None, url: Url = None, api_key: ApiKey = None
+) -> None:
+    """Let nothing of a queue begin; what runs goes on."""
+    with jobs_api(data_dir, url, api_key) as api:
+        changed = api.pause_queue(name, reason)
+    screen.say(f"{name} is paused." if changed else f"{name} was paused already.")
+
+
+@queues.command("resume")
+def resume_queue(
+    name: Queue, reason: Reason = "", data_dir: DataDir = None, url: Url = None, api_key: ApiKey = None
+) -> None:
+    """Let a queue go on."""
+    with jobs_api(data_dir, url, api_key) as api:
+        changed = api.resume_queue(name, reason)
+    screen.say(f"{name} goes on." if changed else f"{name} was not paused.")
+
+
 def show_queues(items: Sequence[dict[str, Any]]) -> None:
     """Queues, one a row."""
     screen.show_table(
-        ("QUEUE", "WAITING", "OLDEST", "GROWTH", "CONSUMERS", "SEEN"),
+        ("QUEUE", "WAITING", "JOBS", "OLDEST", "GROWTH", "CONSUMERS", "SEEN", "NOTE"),
         [
             (
                 one["name"],
-                "no such queue yet" if not one["exists"] else str(one["depth"]),
+                "no such queue yet" if not one["exists"] else "-" if one["depth"] is None else str(one["depth"]),
+                "-" if one["jobs"] is None else f"{one['jobs']['waiting']} waiting, {one['jobs']['running']} running",
                 oldest(one),
                 "-" if one["growth_per_minute"] is None else f"{one['growth_per_minute']:+.0f}/min",
                 "-" if one["consumers"] is None else str(one["consumers"]),
                 moment(one["seen_at"]),
+                "" if one["paused"] is None else f"paused by {one['paused']['actor']} at {moment(one['paused']['at'])}",
             )
             for one in items
         ],

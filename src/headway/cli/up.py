@@ -10,7 +10,6 @@ import typer
 from headway.cli import screen
 from headway.cli.options import DataDir
 from headway.cli.reaching import settings_for
-from headway.model.errors import EngineNotAvailable
 
 
 class Engine(StrEnum):
@@ -39,11 +38,12 @@ def up(
     """Run everything on this machine: server, pages and jobs. Ctrl-C ends it."""
     from headway.cli.listening import check_host, listen, url_of
 
-    settings = settings_for(data_dir, job_worker_threads=workers, job_backend=engine and engine.value)
+    # Of both engines: threads of this process, or children of the worker that runs beside it.
+    options = {"job_worker_threads": workers, "celery_worker_concurrency": workers}
+    settings = settings_for(data_dir, job_backend=engine and engine.value, **options)
     for notice in settings.notices:
         screen.note(f"notice: {notice}")
-    if settings.job_backend == "celery":
-        raise EngineNotAvailable("The engine celery comes with a later version of Headway; this one runs jobs itself.")
+    managed = settings.job_backend == "celery"
     check_host(host, settings.api_key)
     engine_chosen = settings.sources()["JOB_BACKEND"][1] != "default"
     with listen(host, port) as listener:
@@ -52,5 +52,13 @@ def up(
             screen.note(f"Port {port} is taken; using {taken}.")
         from headway.bootstrap import up as supervise
 
-        code = supervise(settings, app=app, engine_chosen=engine_chosen, listener=listener, url=url_of(host, listener))
+        code = supervise(
+            settings,
+            app=app,
+            engine_chosen=engine_chosen,
+            managed=managed,
+            worker=managed,
+            listener=listener,
+            url=url_of(host, listener),
+        )
     raise typer.Exit(code)

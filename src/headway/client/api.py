@@ -65,6 +65,14 @@ class ClusterApi(Protocol):
         """All queues."""
         ...
 
+    def pause_queue(self, name: str, reason: str = "") -> bool:
+        """Pause a queue: nothing of it begins; False where it is paused already."""
+        ...
+
+    def resume_queue(self, name: str, reason: str = "") -> bool:
+        """Let a queue go on; False where it was not paused."""
+        ...
+
     def gaps(self) -> list[dict[str, Any]]:
         """Times in which events may have been missed, the newest first."""
         ...

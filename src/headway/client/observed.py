@@ -68,6 +68,16 @@ class RemoteCluster:
         found: Items = self._read("/queues")["items"]
         return found
 
+    def pause_queue(self, name: str, reason: str = "") -> bool:
+        """Pause a queue: nothing of it begins; False where it is paused already."""
+        answer = self._link.ask("POST", f"/queues/{quote(name, safe='')}/pause", body={"reason": reason}, safe=True)
+        return bool(answer["changed"])
+
+    def resume_queue(self, name: str, reason: str = "") -> bool:
+        """Let a queue go on; False where it was not paused."""
+        answer = self._link.ask("POST", f"/queues/{quote(name, safe='')}/resume", body={"reason": reason}, safe=True)
+        return bool(answer["changed"])
+
     def gaps(self) -> Items:
         """Times in which events may have been missed, the newest first."""
         found: Items = self._read("/gaps")["items"]
@@ -117,6 +127,18 @@ class LocalCluster:
         from headway.service import list_queues
 
         return [queue_json(one) for one in list_queues(self._context)]
+
+    def pause_queue(self, name: str, reason: str = "") -> bool:
+        """Pause a queue: nothing of it begins; False where it is paused already."""
+        from headway.service import pause_queue
+
+        return pause_queue(self._context, name, reason)[1]
+
+    def resume_queue(self, name: str, reason: str = "") -> bool:
+        """Let a queue go on; False where it was not paused."""
+        from headway.service import resume_queue
+
+        return resume_queue(self._context, name, reason)
 
     def gaps(self) -> Items:
         """Times in which events may have been missed, the newest first."""

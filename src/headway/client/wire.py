@@ -25,6 +25,7 @@ def error_from(body: Mapping[str, Any] | None) -> ErrorInfo | None:
         traceback=body.get("traceback"),
         exc_type=body.get("exc_type"),
         hint=body.get("hint"),
+        exc_args=body.get("exc_args"),
     )
 
 
@@ -131,6 +132,7 @@ def error_json(error: ErrorInfo | None) -> dict[str, Any] | None:
         "traceback": error.traceback,
         "exc_type": error.exc_type,
         "hint": error.hint,
+        "exc_args": error.exc_args,
     }
 
 

@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from headway.feed import FeedTailer
-from headway.http import batch, jobs, login, observed, problems
+from headway.http import batch, jobs, login, observed, problems, queues
 from headway.http.documents import JobIdIn, documents_router
 from headway.http.door import Door, Paths
 from headway.http.events import events_router
@@ -31,7 +31,10 @@ from headway.service import Services
 THREADS: Final = 32
 TAILER_SECONDS: Final = 2.0
 COLLECT_AFTER: Final = (10_000, 10, 50)
-_READ_BY_HANDLERS: Final = (SubmitIn, BatchIn, CancelIn, RerunIn, LoginIn, JobIdIn, ProblemOut, EventOut)
+_READ_BY_HANDLERS: Final = (
+    *(SubmitIn, BatchIn, CancelIn, RerunIn, queues.PauseIn, LoginIn, JobIdIn),
+    *(ProblemOut, EventOut),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ def create_http_app(parts: HttpParts) -> FastAPI:
         batch.router,
         jobs.router,
         observed.router,
+        queues.router,
         observed.metrics_router,
         events_router(parts.tailer),
         *parts.routers,

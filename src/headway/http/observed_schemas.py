@@ -108,6 +108,22 @@ class WorkersOut(_Out):
     items: list[WorkerOut]
 
 
+class QueueJobsOut(_Out):
+    """Jobs of a queue; ``unsent`` ones wait for the relay."""
+
+    waiting: int
+    running: int
+    unsent: int
+
+
+class PausedOut(_Out):
+    """Since when, by whom and why a queue is paused."""
+
+    at: MomentOut
+    actor: str
+    reason: str
+
+
 class QueueOut(_Out):
     """One queue. ``oldest`` says how well the age is known: ``exact``, ``at least`` or ``unknown``."""
 
@@ -120,6 +136,8 @@ class QueueOut(_Out):
     oldest_at: MomentOut | None
     oldest_age_seconds: float | None
     exists: bool
+    jobs: QueueJobsOut | None
+    paused: PausedOut | None
 
 
 class QueuesOut(_Out):

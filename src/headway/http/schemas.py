@@ -119,6 +119,7 @@ class ErrorOut(_Out):
     traceback: str | None
     exc_type: str | None
     hint: str | None
+    exc_args: list[Any] | None
 
     @classmethod
     def of(cls, error: ErrorInfo | None) -> ErrorOut | None:
@@ -131,6 +132,7 @@ class ErrorOut(_Out):
             traceback=error.traceback,
             exc_type=error.exc_type,
             hint=error.hint,
+            exc_args=error.exc_args,
         )
 
 

@@ -99,7 +99,13 @@ def queue_json(queue: ObservedQueue) -> dict[str, Any]:
         "oldest_at": _at(oldest),
         "oldest_age_seconds": _age(oldest, queue.seen_at),
         "exists": bool(facts.get("exists", False)),
+        "jobs": facts.get("jobs"),
+        "paused": None if facts.get("paused") is None else _paused(facts["paused"]),
     }
+
+
+def _paused(paused: Any) -> dict[str, Any]:
+    return {"at": to_rfc3339(paused.paused_at), "actor": paused.actor, "reason": paused.reason}
 
 
 def gap_json(gap: Gap) -> dict[str, Any]:

@@ -340,6 +340,10 @@ class Reader(Protocol):
         """How many live jobs there are in each live state (terminal ones are not counted: cost flat in history)."""
         ...
 
+    def queue_counts(self) -> dict[str, tuple[int, int]]:
+        """By queue, how many jobs are queued and how many run; queues of which none is are not in it."""
+        ...
+
     def ended_counts(self, after: int, until: int) -> dict[JobState, int]:
         """How many jobs ended in each terminal state after a moment and until another, UTC microseconds."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ EXIT_REFUSED: Final = 78
 EXIT_RESTART: Final = 75
 """The service drained itself to get its lost threads back: start it again at once."""
 
+_PR_SET_PDEATHSIG: Final = 1
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
 _STEADY_AFTER: Final = 30.0
@@ -32,22 +34,35 @@ class Supervisor:
     Args:
         command: the child's command line.
         message: what the child reads, given how often one was started before from its standard input, which then stays open: its end tells the child
-            that the supervisor is gone.
+            that the supervisor is gone. None: it reads nothing, and is told of the supervisor's end by a signal.
         pass_fds: descriptors the child inherits (the listening socket).
+        name: for the log.
     """
 
-    def __init__(self, command: Sequence[str], message: Callable[[int], bytes], pass_fds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        message: Callable[[int], bytes] | None,
+        pass_fds: Sequence[int] = (),
+        name: str = "service",
+    ) -> None:
         self._command = list(command)
         self._message = message
         self._pass_fds = tuple(pass_fds)
+        self._name = name
         self._child: subprocess.Popen[bytes] | None = None
         self._ending = False
         self._starts = 0
         self._interrupted_at: float | None = None
 
-    def run(self) -> int:
-        """Supervise until the child ends in good order or a signal asks to end; returns the exit code."""
-        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    def run(self, *, signals: bool = True) -> int:
+        """Supervise until the child ends in good order or somebody asks to end; returns the exit code.
+
+        Args:
+            signals: listen to signals; False in a thread, where ``end`` is called.
+        """
+        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signals else ()
+        previous = {s: signal.signal(s, self._on_signal) for s in wanted}
         pause = _FIRST_PAUSE
         try:
             while True:
@@ -60,7 +75,7 @@ class Supervisor:
                 if time.monotonic() - began > _STEADY_AFTER:
                     pause = _FIRST_PAUSE
                 if code != EXIT_RESTART:
-                    log.error("service.died", how=_how(code), restart_in_seconds=pause)
+                    log.error("process.died", name=self._name, how=_how(code), restart_in_seconds=pause)
                     self._sleep(pause)
                     pause = min(pause * 2, _LONGEST_PAUSE)
                 if self._asked_to_end():
@@ -69,14 +84,39 @@ class Supervisor:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    def end(self) -> None:
+        """Ask the child to end, and start no other."""
+        self._ending = True
+        child = self._child
+        if child is not None and child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End a child that does not."""
+        child = self._child
+        if child is not None and child.poll() is None:
+            child.kill()
+
     def _run_child(self) -> int:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        reads = self._message is not None
         child = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, pass_fds=self._pass_fds, env=environment, start_new_session=False
+            self._command,
+            stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
+            pass_fds=self._pass_fds,
+            env=environment,
+            # A terminal's Ctrl-C goes to its whole group: who reads nothing is told by us alone.
+            start_new_session=not reads,
+            preexec_fn=None if reads else _end_with_parent,  # noqa: PLW1509 - one system call
         )
         self._child = child
         if self._ending:
             child.terminate()
+        if self._message is None:
+            try:
+                return child.wait()
+            finally:
+                self._starts += 1
         assert child.stdin is not None
         try:
             child.stdin.write(self._message(self._starts) + b"\n")
@@ -113,6 +153,11 @@ class Supervisor:
         ends = time.monotonic() + seconds
         while not self._ending and (left := ends - time.monotonic()) > 0:
             time.sleep(min(left, 0.1))
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _how(code: int) -> str:

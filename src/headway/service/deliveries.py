@@ -99,17 +99,24 @@ def send_missing(ctx: Context, missing: Mapping[str, int]) -> int:
 
 
 @verb
-def pause_queue(ctx: Context, name: str, reason: str = "") -> PausedQueue:
-    """Pause a queue: nothing of it begins and nothing more of it is sent; what runs goes on. Again is no error."""
+def pause_queue(ctx: Context, name: str, reason: str = "") -> tuple[PausedQueue, bool]:
+    """Pause a queue: nothing of it begins and nothing more of it is sent; what runs goes on.
+
+    Returns:
+        Since when and by whom it is paused, and whether it was not before.
+    """
     _check_name(name)
 
-    def work(tx: Tx) -> None:
-        if tx.deliveries.pause(name, ctx.actor.name, reason):
+    def work(tx: Tx) -> bool:
+        paused = tx.deliveries.pause(name, ctx.actor.name, reason)
+        if paused:
             tx.audit(ctx.actor.name, "pause_queue", name, reason=reason, trace_id=ctx.trace_id)
+        return paused
 
-    ctx.services.store.write(work)
+    changed = ctx.services.store.write(work)
     found = {one.name: one for one in list_paused(ctx)}
-    return found.get(name) or PausedQueue(name, ctx.services.clock.now(), ctx.actor.name, reason)
+    # Somebody may have resumed it in this moment.
+    return found.get(name) or PausedQueue(name, ctx.services.clock.now(), ctx.actor.name, reason), changed
 
 
 @verb

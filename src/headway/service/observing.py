@@ -260,8 +260,20 @@ def _own_worker(row: dict[str, Any], now: int, lease: float) -> WorkerView:
 
 @verb
 def list_queues(ctx: Context) -> list[ObservedQueue]:
-    """Queues of the broker as they were last seen, by name."""
-    return ctx.services.store.read(lambda reader: reader.observed.queues())
+    """Queues of the broker as they were last seen, and those that jobs wait in, by name."""
+
+    def look(reader: Reader) -> list[ObservedQueue]:
+        found = {one.name: one for one in reader.observed.queues()}
+        paused = {one.name: one for one in reader.deliveries.paused()}
+        counts, sent, now = reader.queue_counts(), reader.deliveries.outstanding(), reader.now()
+        for name in (*counts, *paused):
+            seen = found.get(name) or ObservedQueue(name, now, {"exists": True})
+            waiting, running = counts.get(name, (0, 0))
+            jobs = {"waiting": waiting, "running": running, "unsent": sent[name].unsent if name in sent else 0}
+            found[name] = replace(seen, facts={**seen.facts, "jobs": jobs, "paused": paused.get(name)})
+        return [found[name] for name in sorted(found)]
+
+    return ctx.services.store.read(look)
 
 
 @verb

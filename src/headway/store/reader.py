@@ -165,6 +165,13 @@ class SqlReader:
         found = {JobState(state): int(count) for state, count in self._access.rows(self._statements.live_counts, {})}
         return {state: found.get(state, 0) for state in JobState if state in LIVE_STATES}
 
+    def queue_counts(self) -> dict[str, tuple[int, int]]:
+        """See ``Reader.queue_counts``."""
+        found: dict[str, dict[str, int]] = {}
+        for queue, state, count in self._access.rows(self._statements.queue_counts, {}):
+            found.setdefault(queue, {})[state] = int(count)
+        return {queue: (of.get(JobState.QUEUED, 0), of.get(JobState.RUNNING, 0)) for queue, of in found.items()}
+
     def ended_counts(self, after: int, until: int) -> dict[JobState, int]:
         """See ``Reader.ended_counts``."""
         found = self._access.rows(self._statements.ended_counts, {"after": after, "until": until})

@@ -116,6 +116,9 @@ class Statements:
         counted = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
         live = jobs.c.state.in_([sa.literal_column(f"'{state}'") for state in sorted(LIVE_STATES)])
         self.live_counts = prepare(counted.where(live))
+        busy = jobs.c.state.in_([sa.literal_column("'queued'"), sa.literal_column("'running'")])
+        by_queue = sa.select(jobs.c.queue, jobs.c.state, sa.func.count()).group_by(jobs.c.queue, jobs.c.state)
+        self.queue_counts = prepare(by_queue.where(busy))
         self.ended_counts = prepare(
             counted.where(
                 jobs.c.finished_at.is_not(None),

@@ -49,9 +49,14 @@ def test_a_second_one_for_the_same_directory_refuses(folder: Folder) -> None:
         assert "--data-dir" in said
 
 
-def test_engine_celery_is_not_there_yet(folder: Folder) -> None:
-    folder.fails("up", "--engine", "celery", code="engine_not_available")
-    folder.fails("up", code="engine_not_available", env={"JOB_BACKEND": "celery"})
+def test_engine_celery_needs_a_database_that_processes_share(folder: Folder) -> None:
+    for said in (
+        folder.fails("up", "--engine", "celery", code="invalid_settings"),
+        folder.fails("up", code="invalid_settings", env={"JOB_BACKEND": "celery"}),
+        folder.fails("serve", code="invalid_settings"),
+        folder.fails("worker", code="invalid_settings"),
+    ):
+        assert "JOB_REGISTRY_PATH=postgresql://" in said
 
 
 def test_other_machines_need_a_key(folder: Folder) -> None:
