@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import httpx
+import pytest
 
 from tests.acceptance.http_node import HttpNode
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[HttpNode]:
+    with HttpNode(tmp_path) as node:
+        yield node
+
+
+@pytest.fixture
+def client(node: HttpNode) -> Iterator[httpx.Client]:
+    with node.client() as client:
+        yield client
 
 
 def test_pause_and_resume(client: httpx.Client, node: HttpNode) -> None:
