@@ -15,7 +15,9 @@ from typing import Any
 from celery import Celery, chain, group
 
 import headway
+from tests.managed import crashes
 
+crashes.install()
 app = Celery("managed", broker=os.environ.get("MANAGED_BROKER"))
 app.conf.broker_connection_retry_on_startup = True
 # A test that cuts connections should not wait for the manners of production.

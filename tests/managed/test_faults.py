@@ -23,6 +23,7 @@ from headway.model.commands import SubmitJob
 from headway.store.postgres import open_postgres
 from headway.store.signals import LocalSignal
 from headway.system import SystemClock
+from headway.testing import check_invariants
 from tests.faults.proof import examine
 from tests.managed.cluster import Managed
 from tests.servers.own import running_valkey
@@ -93,7 +94,12 @@ class Yard:
         url = self.cluster.registry.replace("postgresql://", "postgresql+psycopg://")
         wait_until(self._numbered, what="the events to be numbered", seconds=30)
         proof = examine(url, self.cluster.effects, accepted=self.accepted, several_owners=True)
-        print(f"{what}: {proof}")
+        store = open_postgres(self.cluster.registry, clock=SystemClock(), signal=LocalSignal())
+        try:
+            counted = check_invariants(store)
+        finally:
+            store.close()
+        print(f"{what}: {proof}\n{counted}")
         proof.holds()
 
     def _numbered(self) -> bool:
