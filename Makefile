@@ -14,7 +14,7 @@ WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores + (core
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check format docs faults compat bench bench-observe clean
+.PHONY: help run install test check format docs faults compat celery-worker bench bench-observe clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null || true
@@ -42,6 +42,9 @@ faults: $(DEV) ## The long form of the tests that break things on purpose
 
 compat: $(DEV) ## Run Celery's own suite, other people's applications and releases, unchanged (installed into .venv-compat)
 	@$(BIN)/python -m pytest tests/compat --compat $(ARGS)
+
+celery-worker: $(RUN) ## A managed worker of Headway's own application (JOB_REGISTRY_PATH, CELERY_BROKER_URL)
+	@$(BIN)/headway worker $(ARGS)
 
 bench: $(BENCH) ## Side by side with the peers, as ratios, in one run (ARGS='--help')
 	@$(BIN)/python -m benchmarks.embedded $(ARGS)
