@@ -19,13 +19,14 @@ class Link:
         facts: how the dialect is spoken.
 
     Attributes:
+        driver: the driver's connection.
         head: the feed's last position while this connection alone gives them, None when it must be read.
     """
 
     def __init__(self, engine: Engine, facts: DialectFacts) -> None:
         self._pooled = engine.raw_connection()
         driver: Any = self._pooled.driver_connection
-        self._driver = driver
+        self.driver = driver
         self._facts = facts
         self.cursor: Cursor = driver.cursor()
         self.head: int | None = None
@@ -46,13 +47,13 @@ class Link:
 
         Only where statements cost a round trip.
         """
-        pipeline: AbstractContextManager[object] = self._driver.pipeline()
+        pipeline: AbstractContextManager[object] = self.driver.pipeline()
         return pipeline
 
     def rollback(self) -> None:
         """Give the transaction up. Raises what the driver raises when the connection is broken."""
         self.head = None
-        self._driver.rollback()
+        self.driver.rollback()
 
     def drop(self) -> None:
         """Throw the connection away; never raises."""

@@ -82,6 +82,11 @@ class Connection(psycopg.Connection[Any]):
 
     _reach: Callable[[], object] | None = None
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.direct: set[bytes] = set()
+        """Names of the statements that ``DirectStatement`` has prepared on it."""
+
     @classmethod
     def opener(cls, url: str, options: Mapping[str, Any]) -> Callable[[], Connection]:
         """What opens one: for SQLAlchemy's pools."""
@@ -109,7 +114,7 @@ class Connection(psycopg.Connection[Any]):
             while True:
                 ready = yield step
                 if not ready and time.monotonic() > ends:
-                    self._ask_another()
+                    self.ask_another()
                 if ready or time.monotonic() > ends:
                     ends = time.monotonic() + SILENCE_SECONDS
                 step = gen.send(ready)
@@ -117,7 +122,8 @@ class Connection(psycopg.Connection[Any]):
             value: RV = stop.value
             return value
 
-    def _ask_another(self) -> None:
+    def ask_another(self) -> None:
+        """Ask for another connection, and give this one up if none is to be had. Raises ``OperationalError`` then."""
         if self._reach is None:
             return
         try:

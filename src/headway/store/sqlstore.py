@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy.engine import Engine
 
@@ -20,7 +20,6 @@ from headway.store.access import Access, LookUps
 from headway.store.dialects import DialectFacts
 from headway.store.groups import GroupCommit
 from headway.store.link import Link
-from headway.store.prepared import Cursor
 from headway.store.reader import SqlReader
 from headway.store.sequencer import number_committed, number_within
 from headway.store.statements import Statements, statements_for
@@ -129,7 +128,7 @@ class SqlStore:
         """See ``Store.begin_job``."""
         steps = self._statements.steps
         if steps is not None and self._singly.acquire(blocking=False):
-            begun = self._in_one(lambda cursor: steps.begin(cursor, worker_id, job_id, actor))
+            begun = self._in_one(lambda connection: steps.begin(connection, worker_id, job_id, actor))
             if begun is not None:
                 self._signal.notify("unnumbered")
             return begun
@@ -141,12 +140,12 @@ class SqlStore:
         # What the attempt logged is there when its end is.
         if steps is None or not self._group.idle or not self._singly.acquire(blocking=False):
             return None
-        done = self._in_one(lambda cursor: steps.succeed(cursor, job_id, fence, result, actor))
+        done = self._in_one(lambda connection: steps.succeed(connection, job_id, fence, result, actor))
         if done:
             self._signal.notify("unnumbered")
         return done
 
-    def _in_one(self, work: Callable[[Cursor], T]) -> T:
+    def _in_one(self, work: Callable[[Any], T]) -> T:
         """Run one statement that commits itself; the lock is held, and let go here."""
         try:
             with self._translated():
@@ -155,7 +154,7 @@ class SqlStore:
                 for last in (self._single is None, True):
                     link = self._single = self._single or Link(self._writer, self._facts)
                     try:
-                        return work(link.cursor)
+                        return work(link.driver)
                     except Exception as error:
                         self._single = None
                         link.drop()

@@ -16,9 +16,12 @@ from headway.model.commands import Begun
 from headway.model.states import BY_VERB, AttemptOutcome, Verb
 from headway.store.delivery_tables import deliveries
 from headway.store.dialects import DialectFacts
-from headway.store.prepared import Cursor, Prepared
+from headway.store.direct import DirectStatement
 from headway.store.tables import attempts, events, jobs
 from headway.store.transitions import Claimed, begin_one, succeed_one, to_begun
+
+SILENCE_SECONDS = 5.0
+"""After so long without a word a frozen server is asked for another connection: see ``postgres.SILENCE_SECONDS``."""
 
 
 class Steps:
@@ -27,21 +30,23 @@ class Steps:
     def __init__(self, dialect: Dialect, facts: DialectFacts) -> None:
         assert facts.database_time is not None
         now: sa.ColumnElement[int] = sa.literal_column(facts.database_time.removeprefix("SELECT "), sa.BigInteger)
-        self._begin = Prepared(_begin_step(now), dialect)
-        self._succeed = Prepared(_succeed_step(now), dialect)
+        returned = [*(jobs.c[name] for name in Claimed._fields), jobs.c.heartbeat_at]
+        self._begin = DirectStatement("headway_begin", _begin_step(now), returned, dialect)
+        self._succeed = DirectStatement("headway_succeed", _succeed_step(now), [jobs.c.id], dialect)
 
-    def begin(self, cursor: Cursor, worker_id: str, job_id: str, actor: str) -> Begun | None:
+    def begin(self, connection: Any, worker_id: str, job_id: str, actor: str) -> Begun | None:
         """See ``Store.begin_job``."""
-        found = self._begin.rows(cursor, {"worker": worker_id, "job_id": job_id, "new_actor": actor})
+        given = {"worker": worker_id, "job_id": job_id, "new_actor": actor}
+        found = self._begin.rows(connection, given, SILENCE_SECONDS)
         if not found:
             return None
         *claimed, now = found[0]
         return to_begun(Claimed._make(claimed), now)
 
-    def succeed(self, cursor: Cursor, job_id: str, fence: int, result: str | None, actor: str) -> bool:
+    def succeed(self, connection: Any, job_id: str, fence: int, result: str | None, actor: str) -> bool:
         """See ``Store.succeed_job``."""
         given = {"job_id": job_id, "held_fence": fence, "new_result": result, "new_actor": actor}
-        return bool(self._succeed.rows(cursor, given))
+        return bool(self._succeed.rows(connection, given, SILENCE_SECONDS))
 
 
 def _begin_step(now: sa.ColumnElement[int]) -> sa.Select[Any]:

@@ -192,7 +192,8 @@ events = sa.Table(
 )
 sa.Index("ix_events_job_id", events.c.job_id, events.c.id)
 # In SQLite events are numbered as they are written: the id is the position, and the table itself is in its order.
-sa.Index("uq_events_pos", events.c.pos, unique=True)
+# An event without a position, as each one is at first, needs no entry in it.
+sa.Index("uq_events_pos", events.c.pos, unique=True, postgresql_where=sa.text("pos IS NOT NULL"))
 sa.Index("ix_events_unnumbered", events.c.id, postgresql_where=sa.text("pos IS NULL"))
 NOT_ON_SQLITE = frozenset({"uq_events_pos", "ix_events_unnumbered"})
 

@@ -25,6 +25,9 @@ def upgrade() -> None:
     """Before the new code runs. Old code leaves the new columns empty, which is what they mean to it."""
     if op.get_bind().dialect.name == "postgresql":
         op.execute("SET LOCAL statement_timeout = 0")
+        op.drop_index("uq_events_pos", table_name="events")
+        where = sa.text("pos IS NOT NULL")
+        op.create_index("uq_events_pos", "events", ["pos"], unique=True, postgresql_where=where)
     for column in ("group_id", "join_id", "waits_for"):
         op.add_column("jobs", sa.Column(column, sa.String(length=255), nullable=True))
     op.add_column("jobs", sa.Column("children", sa.Text(), nullable=True))
