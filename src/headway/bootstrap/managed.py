@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -233,13 +234,22 @@ class ProducerDoor:
         self._pid = 0
         self._real: Any = None
         self._opened: Opened | None = None
+        self._inherited: list[Any] = []
+        me = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _after_fork(me()))
+
+    def after_fork(self) -> None:
+        """This process is a forked one: another thread of its parent may hold the lock for ever."""
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Let go of what this process opened; the next call opens it again."""
         with self._lock:
-            opened, self._opened = self._opened, None
-            mine, self._pid = self._pid == os.getpid(), 0
-            if mine and opened is not None:
+            opened = self._opened
+            if self._pid != os.getpid():
+                return
+            self._opened, self._pid = None, 0
+            if opened is not None:
                 opened.close()
 
     def _door(self) -> Any:
@@ -248,6 +258,10 @@ class ProducerDoor:
             return self._real
         with self._lock:
             if self._pid != os.getpid():
+                # What the parent had open is the parent's: closing it here, or letting it be collected, would speak
+                # on the parent's connections.
+                self._inherited.append((self._opened, self._real))
+                self._opened = self._real = None
                 config = self._house.config
                 if config.on_postgres:
                     self._opened, self._real = self._house.open_sender()
@@ -291,6 +305,11 @@ class ProducerDoor:
     def wait(self, job_id: str, timeout: float | None) -> Any:
         """See ``JobDoor.wait``."""
         return self._door().wait(job_id, timeout)
+
+
+def _after_fork(door: ProducerDoor | None) -> None:
+    if door is not None:
+        door.after_fork()
 
 
 def attached_or_attach(app: Any, settings: Settings) -> ManagedAttachment:

@@ -7,7 +7,8 @@ remote control need them; nothing of its configuration is read before the applic
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,7 +17,10 @@ from kombu.exceptions import OperationalError
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.objects import cached_property
 
+from headway.engine.celery.foreign import mark_of, mark_of_request
+from headway.engine.current import _current
 from headway.engine.embedded.attach import Attachment, RecordingAMQP, attachment_of, real_app
+from headway.engine.embedded.attempt import RunningAttempt
 from headway.engine.embedded.backend import HeadwayBackend
 from headway.model.errors import JobNotFound, TransitionConflict
 
@@ -74,12 +78,54 @@ class ManagedAttachment(Attachment):
     @cached_property
     def backend(self) -> HeadwayBackend:
         """The result backend over the door."""
-        return HeadwayBackend(self.app, self.door)
+        return ManagedBackend(self.app, self.door)
 
     @cached_property
     def own_backend(self) -> Any:
         """The result backend that the application names, for tasks that opted out."""
         return Celery._get_backend(self.app)  # type: ignore[attr-defined]  # noqa: SLF001
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """Inside it, what this thread runs and sends is as if Headway were not there."""
+        self._threads.unrecorded = True
+        try:
+            yield
+        finally:
+            self._threads.unrecorded = False
+
+    @property
+    def runs_unrecorded(self) -> bool:
+        """Whether this thread runs what could not be recorded."""
+        return getattr(self._threads, "unrecorded", False)
+
+    @contextmanager
+    def telling(self, mark: Mapping[str, Any]) -> Iterator[None]:
+        """Inside it, what this thread sends is waited for by a producer that is not attached."""
+        self._threads.mark = mark
+        try:
+            yield
+        finally:
+            self._threads.mark = None
+
+    @property
+    def tells(self) -> bool:
+        """Whether this thread tells of a foreign job's end."""
+        return getattr(self._threads, "mark", None) is not None
+
+    def external(self) -> Mapping[str, Any] | None:
+        """See ``Attachment.external``: what a foreign job sends is waited for where that job is."""
+        told: Mapping[str, Any] | None = getattr(self._threads, "mark", None)
+        if told is not None:
+            return told
+        run = _current.get()
+        if isinstance(run, RunningAttempt):
+            return mark_of(run.begun)
+        task: Any = self.app.current_worker_task
+        if task is None or not opted_out(task):
+            return None
+        # Who sent it is not known, and what follows it may be waited for there.
+        return mark_of_request(vars(task.request))
 
     def use(self, door: JobDoor | Callable[[], JobDoor]) -> None:
         """Let jobs go through another door from now on."""
@@ -168,9 +214,10 @@ class ManagedAMQP(RecordingAMQP):
         """Record the message, unless its task opted out."""
         options |= {"exchange": exchange, "routing_key": routing_key, "queue": queue, "headers": headers}
         task = self.app.tasks.get(name)
-        if task is not None and opted_out(task):
-            # It may have been registered after the others were settled.
-            task.backend = self.headway.own_backend
+        if self._goes_out(name):
+            if task is not None and opted_out(task):
+                # It may have been registered after the others were settled.
+                task.backend = self.headway.own_backend
             with Celery.producer_or_acquire(self.app, None) as real:
                 self.publish_task(real, name, message, **options)
             return
@@ -192,12 +239,57 @@ class ManagedAMQP(RecordingAMQP):
         """What builds a message: the texts of its arguments only where it goes to a broker."""
         return self._create
 
-    def _create(self, task_id: str, name: str, *args: Any, **options: Any) -> Any:
+    def _goes_out(self, name: str) -> bool:
         task = self.app.tasks.get(name)
-        if task is not None and opted_out(task):
+        return self.headway.runs_unrecorded or (task is not None and opted_out(task))
+
+    def _create(self, task_id: str, name: str, *args: Any, **options: Any) -> Any:
+        if self._goes_out(name):
             return self.as_task_v2(task_id, name, *args, **options)
         recorded: Any = super().create_task_message
         return recorded(task_id, name, *args, **options)
+
+
+class ManagedBackend(HeadwayBackend):
+    """What a task that could not be recorded says goes to the application's own backend."""
+
+    def _instead(self, *, writing: bool = True) -> Any:
+        attachment = self._attachment()
+        # The end of a foreign chord that failed is written by Celery to the backend of the body's task.
+        own = attachment.runs_unrecorded or (writing and attachment.tells)
+        return attachment.own_backend if own else super()
+
+    def mark_as_done(self, *args: Any, **options: Any) -> None:
+        """See ``HeadwayBackend.mark_as_done``."""
+        self._instead().mark_as_done(*args, **options)
+
+    def mark_as_failure(self, *args: Any, **options: Any) -> None:
+        """See ``HeadwayBackend.mark_as_failure``."""
+        self._instead().mark_as_failure(*args, **options)
+
+    def mark_as_retry(self, *args: Any, **options: Any) -> None:
+        """See ``HeadwayBackend.mark_as_retry``."""
+        self._instead().mark_as_retry(*args, **options)
+
+    def store_result(self, *args: Any, **options: Any) -> Any:
+        """See ``HeadwayBackend.store_result``."""
+        return self._instead().store_result(*args, **options)
+
+    def apply_chord(self, *args: Any, **options: Any) -> Any:
+        """See ``HeadwayBackend.apply_chord``."""
+        return self._instead(writing=False).apply_chord(*args, **options)
+
+    def set_chord_size(self, *args: Any, **options: Any) -> Any:
+        """See ``HeadwayBackend.set_chord_size``."""
+        return self._instead(writing=False).set_chord_size(*args, **options)
+
+    def add_to_chord(self, chord_id: Any, result: Any) -> Any:
+        """See ``HeadwayBackend.add_to_chord``; a chord of a producer that is not attached is counted where it is."""
+        attachment = self._attachment()
+        mark = attachment.external()
+        if mark is not None and str(chord_id) in mark["groups"]:
+            return attachment.own_backend.add_to_chord(chord_id, result)
+        return self._instead(writing=False).add_to_chord(chord_id, result)
 
 
 class _ManagedControl:

@@ -22,6 +22,7 @@ from headway.model.commands import BeatReport
 from headway.model.errors import StoreUnavailable
 
 if TYPE_CHECKING:
+    from headway.engine.celery.foreign import ForeignEnds
     from headway.model.commands import Begun, Finish
     from headway.ports.clock import Clock
     from headway.ports.workerdoor import WorkerDoor
@@ -102,6 +103,7 @@ class PreforkMonitor:
         settings: the worker's.
         places: how many places of the board may be in use.
         reserved: ids of messages that this worker has and has not begun.
+        foreign: tells producers that are not attached.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class PreforkMonitor:
         *,
         places: Callable[[], int],
         reserved: Callable[[], list[str]],
+        foreign: ForeignEnds,
     ) -> None:
         self._board = board
         self._door = door
@@ -122,6 +125,7 @@ class PreforkMonitor:
         self._settings = settings
         self._places = places
         self._reserved = reserved
+        self._foreign = foreign
         self._told: frozenset[str] = frozenset()
         self._beat_at = 0.0
         self._asked: dict[tuple[int, int], float] = {}
@@ -270,12 +274,14 @@ class PreforkMonitor:
         attempt.ask_to_stop(reason)
         finish = self._tracer.lost(attempt, stopped(attempt))
         try:
-            self._door.finish(finish)
+            answer = self._door.finish(finish)
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - one end that cannot be stored must not keep the others
             log.warning("worker.finish_unacceptable", job=run.job_id, fence=run.fence, error=str(error))
-            self._door.finish(unacceptable(finish, error))
+            finish = unacceptable(finish, error)
+            answer = self._door.finish(finish)
+        self._foreign.stopped(begun, self._tracer.request(begun), finish, answer)
 
 
 def _alive(pid: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,18 +16,17 @@ from celery.app import trace
 from celery.exceptions import Ignore, Reject
 
 from headway.engine.celery.attach import opted_out
-from headway.engine.embedded.sends import command_from_message
+from headway.engine.celery.foreign import ForeignEnds, adopted, mark_of
 from headway.engine.embedded.slots import unacceptable
 from headway.model.errors import HeadwayError, StoreUnavailable
 from headway.ports.workerdoor import NotBegun
 
 if TYPE_CHECKING:
-    from celery import Celery
-
+    from headway.engine.celery.attach import ManagedAttachment
     from headway.engine.embedded.attempt import RunningAttempt
     from headway.engine.embedded.spool import Spool
     from headway.engine.embedded.tracer import Tracer
-    from headway.model.commands import Begun, Finish, SubmitJob
+    from headway.model.commands import Begun, Finish, FinishAnswer
     from headway.ports.clock import Clock
     from headway.ports.workerdoor import WorkerDoor
 
@@ -86,7 +84,7 @@ class Runner:
     """Takes the place of ``task.__trace__`` in a worker; thread-safe.
 
     Args:
-        app: an attached application.
+        attachment: of the application.
         door: of this worker.
         tracer: runs the tasks.
         place: where.
@@ -94,8 +92,18 @@ class Runner:
         clock: for pauses.
     """
 
-    def __init__(self, app: Celery, door: WorkerDoor, tracer: Tracer, place: Place, spool: Spool, clock: Clock) -> None:
-        self._app = app
+    def __init__(
+        self,
+        attachment: ManagedAttachment,
+        door: WorkerDoor,
+        tracer: Tracer,
+        place: Place,
+        spool: Spool,
+        clock: Clock,
+    ) -> None:
+        self._attachment = attachment
+        self._app = attachment.app
+        self._foreign = ForeignEnds(attachment)
         self._door = door
         self._tracer = tracer
         self._place = place
@@ -118,8 +126,8 @@ class Runner:
             except HeadwayError as error:
                 # Somebody who is not attached sent what cannot be stored: it is run as if Headway were not there.
                 log.warning("worker.unrecorded", task=name, job=uuid, code=error.code, error=error.message)
-                task.backend = None
-                return plain(uuid, args, kwargs, request)
+                with self._attachment.unrecorded():
+                    return plain(uuid, args, kwargs, request)
             if begun is None:
                 return _ignored()
             return self._run(begun, task, request)
@@ -129,18 +137,10 @@ class Runner:
         return traced
 
     def _begin(self, uuid: str, name: str, args: Any, kwargs: Any, request: Mapping[str, Any]) -> Begun | None:
-        def adopt() -> SubmitJob:
-            embed = {key: request.get(key) for key in ("callbacks", "errbacks", "chain", "chord")}
-            info = request["delivery_info"]
-            queue = info.get("routing_key") if not info.get("exchange") else None
-            headers = {key: request[key] for key in _HEADERS if request.get(key) is not None}
-            command = command_from_message(name, headers, (args, kwargs, embed), {}, queue)
-            return _foreign(command)
-
         pause = _FIRST_PAUSE
         while True:
             try:
-                begun = self._door.begin_job(uuid, adopt)
+                begun = self._door.begin_job(uuid, lambda: adopted(name, args, kwargs, request))
             except StoreUnavailable as error:
                 if self._place.ending:
                     raise Reject(GIVE_BACK, requeue=True) from error
@@ -148,7 +148,15 @@ class Runner:
                 self._clock.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
+            if begun is NotBegun.DUPLICATE:
+                self._tell_again(uuid, request)
             return None if isinstance(begun, NotBegun) else begun
+
+    def _tell_again(self, uuid: str, request: Mapping[str, Any]) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            job = self._door.get(uuid)
+            if job is not None:
+                self._foreign.again(job, request, self._door.result_json(uuid) if job.has_result else None)
 
     def _run(self, begun: Begun, task: Any, request: dict[str, Any]) -> Any:
         if task.name != begun.task:
@@ -158,15 +166,17 @@ class Runner:
         run = self._place.enter(begun, timeout)
         finish, ended = self._tracer.trace(run, request)
         if self._place.body_ended(run):
-            self.record(run, finish)
+            answer = self.record(run, finish)
+            if mark_of(begun) is not None:
+                self._foreign.ended(run, self._tracer.request(begun, request), ended, finish, answer)
         return ended
 
-    def record(self, run: RunningAttempt, finish: Finish) -> None:
+    def record(self, run: RunningAttempt, finish: Finish) -> FinishAnswer:
         """Tell the door how an attempt ended, until it answers; meanwhile the end is on disk."""
         pause, kept = _FIRST_PAUSE, False
         while True:
             try:
-                self._door.finish(finish)
+                answer = self._door.finish(finish)
             except StoreUnavailable as error:
                 if not kept:
                     log.warning("worker.finish_waits", job=finish.job_id, fence=finish.fence, code=error.code)
@@ -184,18 +194,7 @@ class Runner:
         if kept:
             self._spool.remove(finish)
         self._place.leave(run, finish)
-
-
-# What a message of the protocol says of itself beside its delivery.
-_HEADERS: Final = (
-    *("id", "group", "group_index", "shadow", "replaced_task_nesting", "stamped_headers", "stamps", "ignore_result"),
-    *("eta", "expires", "retries", "timelimit", "root_id", "parent_id", "traceparent"),
-)
-
-
-def _foreign(command: SubmitJob) -> SubmitJob:
-    # It has waited where it came from: what is left of its eta is over.
-    return dataclasses.replace(command, origin="external", run_at=None)
+        return answer
 
 
 def _ignored() -> Any:

@@ -19,6 +19,7 @@ from celery.worker import state
 from headway.engine.celery.attach import ManagedAttachment, opted_out
 from headway.engine.celery.board import CAPACITY, Board
 from headway.engine.celery.control import take_over_revoke
+from headway.engine.celery.foreign import ForeignEnds
 from headway.engine.celery.inprocess import ProcessPlace
 from headway.engine.celery.prefork import ChildPlace, PreforkMonitor
 from headway.engine.celery.request import take_requests
@@ -229,7 +230,7 @@ def _build(attachment: ManagedAttachment, house: WorkerHouse, worker: Any) -> Ma
         _prepare_children(attachment, house, settings, board, worker.hostname)
         watcher: PreforkMonitor | ProcessPlace = PreforkMonitor(
             board, door, tracer, house.clock, settings, places=lambda: CAPACITY if worker.autoscale else concurrency,
-            reserved=lambda: [request.id for request in list(state.reserved_requests)],
+            reserved=lambda: [request.id for request in list(state.reserved_requests)], foreign=ForeignEnds(attachment),
         )  # fmt: skip
         runner = None
     else:
@@ -239,7 +240,7 @@ def _build(attachment: ManagedAttachment, house: WorkerHouse, worker: Any) -> Ma
             os.kill(os.getpid(), 15)
 
         watcher = ProcessPlace(door, spool, house.clock, settings, concurrency, exhausted)
-        runner = Runner(attachment.app, door, tracer, watcher, spool, house.clock)
+        runner = Runner(attachment, door, tracer, watcher, spool, house.clock)
     managed = ManagedWorker(attachment.app, house, settings, pool, watcher, door, runner)
     return managed
 
@@ -272,7 +273,7 @@ def _prepare_children(
             attachment.use(door)
             place = ChildPlace(board, door, house.clock)
             tracer = Tracer(attachment.app, hostname)
-            Runner(attachment.app, door, tracer, place, Spool(settings.spool_dir), house.clock).take_over()
+            Runner(attachment, door, tracer, place, Spool(settings.spool_dir), house.clock).take_over()
         except BaseException:
             # Celery would log it and run tasks without a record.
             log.exception("worker.child_refused")

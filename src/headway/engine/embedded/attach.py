@@ -6,7 +6,7 @@ Everything is set on the one instance: other applications in the process, and Ce
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -136,6 +136,10 @@ class Attachment:
             yield _NO_PRODUCER
         # Only reached without an exception: a group of which one part is refused sends nothing.
         self._deliver(parcel)
+
+    def external(self) -> Mapping[str, Any] | None:
+        """What jobs sent now keep of a producer that is not attached, or None."""
+        return None
 
     def pack_body(self, group_id: str, results: Any, send: Callable[[str], object], *, is_group: bool) -> None:
         """Keep what the body of a chord sends until its header is sent.
@@ -317,7 +321,8 @@ class RecordingAMQP(AMQP):
         run = _running()
         if run is not None and run.traceparent is not None:
             all_headers.setdefault("traceparent", run.traceparent)
-        self.headway.record(command_from_message(name, all_headers, body, options, queue_name), all_headers)
+        command = command_from_message(name, all_headers, body, options, queue_name, self.headway.external())
+        self.headway.record(command, all_headers)
         if signals.after_task_publish.receivers:
             signals.after_task_publish.send(
                 sender=name, body=body, headers=all_headers, exchange=exchange or "", routing_key=queue_name

@@ -36,7 +36,12 @@ _IN_CHORD: dict[str, Any] = {
 
 
 def command_from_message(
-    name: str, headers: dict[str, Any], body: Any, properties: Mapping[str, Any], queue: str | None
+    name: str,
+    headers: dict[str, Any],
+    body: Any,
+    properties: Mapping[str, Any],
+    queue: str | None,
+    external: Mapping[str, Any] | None = None,
 ) -> SubmitJob:
     """Read a protocol 2 message.
 
@@ -47,6 +52,7 @@ def command_from_message(
         properties: options of the publish; ``priority`` is read, and Headway's own ``isolation``, ``labels`` and
             ``idempotency_key``.
         queue: where it was routed, or None.
+        external: what is kept of a producer that is not attached; chords of its ``groups`` are not counted here.
 
     Raises:
         NotSerializable: an argument cannot be stored.
@@ -55,6 +61,10 @@ def command_from_message(
     limit = (headers.get("timelimit") or (None, None))[0]
     job_id = as_request_id(headers["id"])
     root_id, group_id = headers.get("root_id"), headers.get("group")
+    foreign_chord = external is not None and str(group_id) in external["groups"]
+    canvas = _canvas(headers, embed, properties, _IN_CHORD if not foreign_chord else embed.get("chord"))
+    if external is not None:
+        canvas = {**(canvas or {}), "external": dict(external)}
     return SubmitJob(
         task=name,
         args=plain(list(args)),
@@ -69,13 +79,13 @@ def command_from_message(
         parent_id=headers.get("parent_id"),
         origin="celery",
         traceparent=headers.get("traceparent"),
-        canvas=_canvas(headers, embed, properties),
+        canvas=canvas,
         isolation=properties.get("isolation"),
         labels=properties.get("labels") or {},
         idempotency_key=properties.get("idempotency_key"),
         celery_retries=int(headers.get("retries") or 0),
         group_id=None if group_id is None else as_request_id(group_id),
-        join_id=as_request_id(group_id) if group_id is not None and embed.get("chord") else None,
+        join_id=as_request_id(group_id) if group_id is not None and embed.get("chord") and not foreign_chord else None,
     )
 
 
@@ -93,7 +103,7 @@ def resend_of(command: SubmitJob) -> Resend:
 
 
 def _canvas(
-    headers: Mapping[str, Any], embed: Mapping[str, Any], properties: Mapping[str, Any]
+    headers: Mapping[str, Any], embed: Mapping[str, Any], properties: Mapping[str, Any], in_chord: Any
 ) -> dict[str, Any] | None:
     canvas: dict[str, Any] = {key: embed[key] for key in ("callbacks", "errbacks", "chain") if embed.get(key)}
     canvas |= {key: headers[key] for key in _CARRIED if headers.get(key)}
@@ -101,7 +111,7 @@ def _canvas(
         # The first one has 0.
         canvas["group_index"] = headers["group_index"]
     if embed.get("chord"):
-        canvas["chord"] = _IN_CHORD
+        canvas["chord"] = in_chord
     if headers.get("expires"):
         canvas["expires"] = headers["expires"]
     if any(headers.get("timelimit") or ()):

@@ -51,6 +51,7 @@ _RESERVED = frozenset(
         "run_at",
         "group_body",
         "properties",
+        "external",
     }
 )
 
@@ -107,7 +108,7 @@ class Tracer:
                     return finish, failed_trace(ChordError(finish.error.message))
             found = self._traces.get(begun.task)
             trace_function = found[1] if found is not None and found[0] is task else self._build(begun.task, task)
-            request = self._request(begun, message)
+            request = self.request(begun, message)
             ended = trace_function(begun.job_id, loads(begun.args_json), loads(begun.kwargs_json), request)
         except Exception as error:  # noqa: BLE001 - the tracer's own failures are failures of the attempt
             return _failed(run, error, python_error(error)), failed_trace(error)
@@ -127,7 +128,7 @@ class Tracer:
             error.__cause__ = cause
         run.broken = run.body_returned = True
         arguments = {"args": loads(begun.args_json), "kwargs": loads(begun.kwargs_json)}
-        request = Context(self._request(begun), **arguments, called_directly=False)
+        request = Context(self.request(begun), **arguments, called_directly=False)
         backend: Any = self._app.backend
         task: Any = self._tasks[begun.task]
         # Errbacks are children of what they are told of.
@@ -154,7 +155,7 @@ class Tracer:
         ends = finish.outcome in {AttemptOutcome.FAILED, AttemptOutcome.TIMEOUT}
         if not ends or run.will_be_retried() or not begun.canvas_json or begun.task not in self._tasks:
             return finish
-        request = Context(self._request(begun), args=loads(begun.args_json), kwargs=loads(begun.kwargs_json))
+        request = Context(self.request(begun), args=loads(begun.args_json), kwargs=loads(begun.kwargs_json))
         if not request.errbacks or finish.error is None:
             return finish
         run.body_returned = True
@@ -168,7 +169,8 @@ class Tracer:
             _current.reset(token)
         return replace(finish, sends=tuple(run.sends), joins=tuple(run.joins))
 
-    def _request(self, begun: Begun, message: Mapping[str, Any] = _NO_MESSAGE) -> dict[str, Any]:
+    def request(self, begun: Begun, message: Mapping[str, Any] = _NO_MESSAGE) -> dict[str, Any]:
+        """What the attempt's task sees as its request: the record, and what the message says of its delivery."""
         job_id = begun.job_id
         request: dict[str, Any] = {
             "id": job_id,
