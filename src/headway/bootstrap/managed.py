@@ -218,6 +218,41 @@ def _services(opened: Opened, settings: Settings) -> Any:
     return services_of(opened, settings, None)
 
 
+class _Sender:
+    """What a process has opened to send: one for all applications with the same settings."""
+
+    def __init__(self, house: House) -> None:
+        self.config = house.config
+        self.pid = os.getpid()
+        self.opened, self.door = house.open_sender()
+        self.users = 0
+
+
+_senders: list[_Sender] = []
+_senders_lock = threading.Lock()
+
+
+def _sender_of(house: House) -> _Sender:
+    with _senders_lock:
+        # What the parent of this process had open is the parent's.
+        _senders[:] = [one for one in _senders if one.pid == os.getpid()]
+        found = next((one for one in _senders if one.config == house.config), None)
+        if found is None:
+            found = _Sender(house)
+            _senders.append(found)
+        found.users += 1
+        return found
+
+
+def _let_go(sender: _Sender) -> None:
+    with _senders_lock:
+        sender.users -= 1
+        if sender.users or sender.pid != os.getpid():
+            return
+        _senders.remove(sender)
+    sender.opened.close()
+
+
 class ProducerDoor:
     """The part of a ``JobDoor`` that a sending process needs: opened at the first send, anew in every forked process.
 
@@ -232,15 +267,15 @@ class ProducerDoor:
         self._lock = threading.Lock()
         self._pid = 0
         self._real: Any = None
-        self._opened: Opened | None = None
+        self._sender: _Sender | None = None
 
     def close(self) -> None:
         """Let go of what this process opened; the next call opens it again."""
         with self._lock:
-            opened, self._opened = self._opened, None
-            mine, self._pid = self._pid == os.getpid(), 0
-            if mine and opened is not None:
-                opened.close()
+            sender, self._sender = self._sender, None
+            self._pid = 0
+            if sender is not None:
+                _let_go(sender)
 
     def _door(self) -> Any:
         # A server that forks its workers after it has sent something must not share one connection among them.
@@ -250,7 +285,8 @@ class ProducerDoor:
             if self._pid != os.getpid():
                 config = self._house.config
                 if config.on_postgres:
-                    self._opened, self._real = self._house.open_sender()
+                    self._sender = _sender_of(self._house)
+                    self._real = self._sender.door
                 else:
                     self._real = LooseDoor(config)
                 self._pid = os.getpid()
@@ -287,6 +323,10 @@ class ProducerDoor:
     def cancel(self, job_id: str, reason: str = "") -> Any:
         """Cancel a job (what Celery calls revoke)."""
         return self._door().cancel(job_id, reason)
+
+    def purge(self, queue: str) -> Any:
+        """Cancel what is queued there; how many jobs."""
+        return self._door().purge(queue)
 
     def wait(self, job_id: str, timeout: float | None) -> Any:
         """See ``JobDoor.wait``."""
