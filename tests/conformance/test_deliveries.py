@@ -10,7 +10,17 @@ from headway.model.actor import Actor, Role
 from headway.model.commands import BeatReport, Begun, Finish, SubmitJob
 from headway.model.states import AttemptOutcome, JobState
 from headway.ports.deliveries import Delivery
-from headway.service import Context, Limits, Services, StoreJobDoor, cancel_job, rescue_lapsed, submit_batch, submit_job
+from headway.service import (
+    Context,
+    Limits,
+    Services,
+    StoreJobDoor,
+    cancel_job,
+    purge_queue,
+    rescue_lapsed,
+    submit_batch,
+    submit_job,
+)
 from headway.service.upkeep import enqueue_due, register_worker, retire_worker
 from headway.store.blobs import FileBlobs
 from headway.store.sqlstore import SqlStore
@@ -212,3 +222,18 @@ def test_a_superseded_attempt_cannot_end_in_one_statement(yard: Yard) -> None:
     assert not yard.store.succeed_job(job_id, old.fence, "1", "worker:w1")
     answer = yard.door.beat([BeatReport(job_id, old.fence), BeatReport(job_id, new.fence)])
     assert answer.superseded == {(job_id, old.fence)}
+
+
+def test_a_purge_cancels_what_is_queued_there_and_nothing_else(yard: Yard) -> None:
+    many = submit_batch(yard.ctx, [SubmitJob("app.task", queue="full") for _ in range(501)])
+    later = yard.submit(queue="full", run_at=yard.services.clock.now() + 60_000_000)
+    other = yard.submit(queue="other")
+    running = many.pop(7)
+    assert yard.begin(running) is not None
+    yard.sent(yard.take(10))
+    assert purge_queue(yard.ctx, "full") == 500
+    assert {yard.state(job_id) for job_id in many} == {JobState.CANCELLED}
+    assert (yard.state(later), yard.state(other)) == (JobState.SCHEDULED, JobState.QUEUED)
+    assert yard.state(running) is JobState.RUNNING
+    assert purge_queue(yard.ctx, "full") == 0
+    assert yard.rows() == 1

@@ -129,6 +129,26 @@ def test_a_part_of_one_chord_is_not_taken_for_a_part_of_another(house: House) ->
     check_invariants(house.store)
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_send_of_the_same_id_with_other_consequences_is_refused(house: House, ended: bool) -> None:
+    door = house.door("w")
+    follows = {"callbacks": [{"task": "app.next"}], "chain": [{"task": "app.last", "options": {"task_id": "last"}}]}
+    one = SubmitJob("app.task", [1], job_id="one", canvas=follows)
+    door.submit_many([one])
+    if ended:
+        succeed(door, begin_all(door)["one"])
+    assert door.submit_many([one]) == ["one"]
+    # What says nothing of what follows may differ: who sent it, say.
+    assert door.submit_many([replace(one, canvas={**follows, "origin": "another"})]) == ["one"]
+    for canvas in (None, {**follows, "errbacks": [{"task": "app.late"}]}, {**follows, "chain": []}):
+        with pytest.raises(JobIdTaken):
+            door.submit_many([replace(one, canvas=canvas)])
+    with pytest.raises(JobIdTaken):
+        door.submit_many([replace(one, waits_for="g"), part(0)], [NewJoin("g", 1)])
+    assert house.store.read(lambda reader: reader.get("g-0")) is None
+    check_invariants(house.store)
+
+
 def test_a_part_that_fails_breaks_the_join_when_all_have_ended(house: House) -> None:
     door = house.door("w")
     send(house)

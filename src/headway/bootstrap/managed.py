@@ -6,7 +6,6 @@ import os
 import platform
 import socket
 import threading
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,8 @@ import structlog
 
 import headway
 from headway.bootstrap.logging import log_through_celery
-from headway.bootstrap.reaching import LooseDoor, local_actor, quiet
+from headway.bootstrap.reaching import local_actor, quiet
+from headway.bootstrap.sending import ProducerDoor
 from headway.config import Settings, load_settings
 from headway.engine.celery.attach import ManagedAttachment, attach_managed
 from headway.engine.celery.runner import WorkerSettings
@@ -217,99 +217,6 @@ def _services(opened: Opened, settings: Settings) -> Any:
 
     # No catalog: an application may send tasks that only another one knows.
     return services_of(opened, settings, None)
-
-
-class ProducerDoor:
-    """The part of a ``JobDoor`` that a sending process needs: opened at the first send, anew in every forked process.
-
-    Where the registry is no Postgres, it is the door of a script: its owner by loopback, or the file for a moment.
-
-    Args:
-        house: knows the settings.
-    """
-
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._lock = threading.Lock()
-        self._pid = 0
-        self._real: Any = None
-        self._opened: Opened | None = None
-        self._inherited: list[Any] = []
-        me = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: _after_fork(me()))
-
-    def after_fork(self) -> None:
-        """This process is a forked one: another thread of its parent may hold the lock for ever."""
-        self._lock = threading.Lock()
-
-    def close(self) -> None:
-        """Let go of what this process opened; the next call opens it again."""
-        with self._lock:
-            opened = self._opened
-            if self._pid != os.getpid():
-                return
-            self._opened, self._pid = None, 0
-            if opened is not None:
-                opened.close()
-
-    def _door(self) -> Any:
-        # A server that forks its workers after it has sent something must not share one connection among them.
-        if self._pid == os.getpid():
-            return self._real
-        with self._lock:
-            if self._pid != os.getpid():
-                # What the parent had open is the parent's: closing it here, or letting it be collected, would speak
-                # on the parent's connections.
-                self._inherited.append((self._opened, self._real))
-                self._opened = self._real = None
-                config = self._house.config
-                if config.on_postgres:
-                    self._opened, self._real = self._house.open_sender()
-                else:
-                    self._real = LooseDoor(config)
-                self._pid = os.getpid()
-        return self._real
-
-    def submit_many(self, commands: Any, joins: Any = ()) -> Any:
-        """See ``JobDoor.submit_many``."""
-        return self._door().submit_many(commands, joins)
-
-    def save_group(self, group_id: str, result_json: str) -> None:
-        """See ``JobDoor.save_group``."""
-        self._door().save_group(group_id, result_json)
-
-    def saved_group(self, group_id: str) -> Any:
-        """See ``JobDoor.saved_group``."""
-        return self._door().saved_group(group_id)
-
-    def delete_group(self, group_id: str) -> None:
-        """See ``JobDoor.delete_group``."""
-        self._door().delete_group(group_id)
-
-    def get(self, job_id: str) -> Any:
-        """See ``JobDoor.get``."""
-        return self._door().get(job_id)
-
-    def result_json(self, job_id: str) -> Any:
-        """See ``JobDoor.result_json``."""
-        return self._door().result_json(job_id)
-
-    def forget(self, job_id: str) -> None:
-        """See ``JobDoor.forget``."""
-        self._door().forget(job_id)
-
-    def cancel(self, job_id: str, reason: str = "") -> Any:
-        """Cancel a job (what Celery calls revoke)."""
-        return self._door().cancel(job_id, reason)
-
-    def wait(self, job_id: str, timeout: float | None) -> Any:
-        """See ``JobDoor.wait``."""
-        return self._door().wait(job_id, timeout)
-
-
-def _after_fork(door: ProducerDoor | None) -> None:
-    if door is not None:
-        door.after_fork()
 
 
 def attached_or_attach(app: Any, settings: Settings) -> ManagedAttachment:

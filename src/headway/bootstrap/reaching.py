@@ -182,6 +182,10 @@ class LooseDoor:
         """Cancel a job (what Celery calls revoke)."""
         return self._call(lambda door: door.cancel(job_id, reason))
 
+    def purge(self, queue: str) -> Any:
+        """Cancel what is queued there; how many jobs."""
+        return self._call(lambda door: door.purge(queue))
+
     def wait(self, job_id: str, timeout: float | None) -> Any:
         """See ``JobDoor.wait``: by the owner's stream; without an owner by looking twice a second."""
         from headway.model.states import TERMINAL_STATES

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
 from headway.client.remote import Client
 from headway.model.commands import NewJoin, SubmitJob
-from headway.model.errors import JobNotFound, WaitTimeout
+from headway.model.errors import JobNotFound, TransitionConflict, WaitTimeout
 from headway.model.job import Job
+from headway.model.states import JobState
 
 
 class RemoteDoor:
@@ -68,6 +70,16 @@ class RemoteDoor:
     def cancel(self, job_id: str, reason: str = "") -> Job:
         """Cancel a job (what Celery calls revoke)."""
         return self._client.cancel(job_id, reason)
+
+    def purge(self, queue: str) -> int:
+        """Cancel what is queued there, one by one; how many jobs."""
+        cancelled = 0
+        for job in list(self._client.list(state=JobState.QUEUED, queue=queue)):
+            # One that has ended meanwhile needs no cancel.
+            with suppress(JobNotFound, TransitionConflict):
+                self._client.cancel(job.id, "purged")
+                cancelled += 1
+        return cancelled
 
     def wait(self, job_id: str, timeout: float | None) -> Job | None:
         """See ``JobDoor.wait``."""

@@ -43,6 +43,7 @@ PERMISSIONS: dict[str, Role] = {
     "forget_result": Role.OPERATOR,
     "pause_queue": Role.OPERATOR,
     "resume_queue": Role.OPERATOR,
+    "purge_queue": Role.OPERATOR,
     "save_group": Role.OPERATOR,
     "delete_group": Role.OPERATOR,
     "save_session": Role.OPERATOR,

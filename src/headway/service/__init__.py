@@ -1,7 +1,7 @@
 """The verbs, one function each: ``(ctx, …) -> model``. All decisions; the only caller of the store."""
 
 from headway.service.context import Context, Limits, Services, system_context
-from headway.service.deliveries import list_paused, pause_queue, resume_queue
+from headway.service.deliveries import list_paused, pause_queue, purge_queue, resume_queue
 from headway.service.door import StoreJobDoor
 from headway.service.family import MAX_CHILDREN
 from headway.service.jobs import (
@@ -65,6 +65,7 @@ __all__ = [
     "list_tasks",
     "list_workers",
     "pause_queue",
+    "purge_queue",
     "read_events",
     "read_logs",
     "read_metrics",

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import structlog
 
+from headway.model.commands import ListJobs
 from headway.model.errors import InvalidRequest
+from headway.model.job import Job, Page
+from headway.model.states import JobState, Verb
 from headway.ports.deliveries import Delivery, Outstanding, PausedQueue
-from headway.ports.store import Reader, Tx
+from headway.ports.store import Move, Reader, TransitionRefused, Tx
 from headway.service.context import Context
+from headway.service.joins import settle
 from headway.service.verbs import verb
 
 log = structlog.get_logger("headway.deliveries")
@@ -18,6 +24,7 @@ log = structlog.get_logger("headway.deliveries")
 # A relay that took deliveries and neither sent them nor put them back within this time is dead, or its broker is.
 _TAKEN_SECONDS: Final = 30.0
 _REPAIR_AT_ONCE: Final = 1000
+_PURGED_AT_ONCE: Final = 500
 # A message that was just sent may be on its way between the broker's books.
 _SETTLED_SECONDS: Final = 10.0
 
@@ -132,6 +139,47 @@ def resume_queue(ctx: Context, name: str, reason: str = "") -> bool:
         return resumed
 
     return ctx.services.store.write(work)
+
+
+@verb
+def purge_queue(ctx: Context, name: str, reason: str = "purged") -> int:
+    """Cancel every job that is queued there now; how many.
+
+    What runs goes on, and what waits for its time stays. A job that is sent meanwhile stays, too.
+    """
+    _check_name(name)
+    query = ListJobs(states=(JobState.QUEUED,), queue=name, limit=_PURGED_AT_ONCE)
+    total = 0
+    while True:
+        # Newest first: what is sent meanwhile stands before the first page, and this comes to an end.
+        page = ctx.services.store.read(partial(_page, query=query))
+        if page.items:
+            total += _cancel_queued(ctx, [job.id for job in page.items], reason)
+        if page.next_cursor is None:
+            return total
+        query = replace(query, cursor=page.next_cursor)
+
+
+def _page(reader: Reader, query: ListJobs) -> Page[Job]:
+    return reader.list_jobs(query)
+
+
+def _cancel_queued(ctx: Context, job_ids: Sequence[str], reason: str) -> int:
+    data = {"reason": reason} if reason else None
+
+    def work(tx: Tx) -> tuple[list[str], frozenset[str]]:
+        answers = tx.move_many([Move(Verb.CANCEL, job_id, data=data) for job_id in job_ids], ctx.actor.name)
+        # One that has begun since it was read is left alone.
+        gone = [answer.job_id for answer in answers if not isinstance(answer, TransitionRefused)]
+        before, after = {"state": JobState.QUEUED}, {"state": JobState.CANCELLED}
+        who, trace = ctx.actor.name, ctx.trace_id
+        tx.audit_many([(who, "purge_queue", job_id, reason, before, after, trace) for job_id in gone])
+        return gone, settle(ctx, tx)
+
+    gone, topics = ctx.services.store.write(work)
+    for topic in ("cancel", *(f"job:{job_id}" for job_id in gone), *topics):
+        ctx.services.signal.notify(topic)
+    return len(gone)
 
 
 def list_paused(ctx: Context) -> list[PausedQueue]:

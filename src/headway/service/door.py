@@ -13,6 +13,7 @@ from headway.ports.store import Tx
 from headway.service import jobs, workflows
 from headway.service.attempts import finish_all
 from headway.service.context import Context
+from headway.service.deliveries import purge_queue
 
 _SHARED_POLL_SECONDS = 1.0
 _LONG_WAIT_SECONDS = 3600.0
@@ -133,6 +134,10 @@ class StoreJobDoor:
     def cancel(self, job_id: str, reason: str = "") -> Job:
         """Cancel a job (what Celery calls revoke)."""
         return jobs.cancel_job(self._ctx, job_id, reason)
+
+    def purge(self, queue: str) -> int:
+        """Cancel what is queued there; how many jobs."""
+        return purge_queue(self._ctx, queue)
 
     def wait(self, job_id: str, timeout: float | None) -> Job | None:
         """See ``JobDoor.wait``."""

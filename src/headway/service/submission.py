@@ -22,6 +22,8 @@ DEFAULT_QUEUE = "celery"
 _TRACE_ID = re.compile(r"^[0-9a-f]{32}$")
 _TRACEPARENT = re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 _MAX_LABELS = 32
+# What comes after a job, as its canvas names it.
+_FOLLOWS = ("callbacks", "errbacks", "chain")
 LAST_MOMENT = 253_402_300_799_999_999
 """The end of the year 9999 in UTC microseconds: nothing can be said of a later moment."""
 _TEN_YEARS = 315_360_000.0
@@ -171,6 +173,12 @@ def fingerprint(command: SubmitJob, args: str, kwargs: str) -> str:
     if command.join_id is not None:
         # The same id in another chord is another request: that chord would wait for it without end.
         asked = (*asked, command.join_id)
+    if command.waits_for is not None:
+        asked = (*asked, "after", command.waits_for)
+    follows = {name: command.canvas[name] for name in _FOLLOWS if command.canvas.get(name)} if command.canvas else None
+    if follows:
+        # What was to follow would be dropped in silence, too.
+        asked = (*asked, _sorted_json(follows))
     return hashlib.sha256(f"{command.task}\n{args}\n{kwargs}\n{asked!r}".encode()).hexdigest()
 
 

@@ -31,6 +31,7 @@ _NO_WORKER: Final = "Revoking by a stamp is a broadcast to workers, of which the
 _ACKS_LATE: Final = "It wants the message acknowledged while the task runs; here that would lose it with its worker."
 _NOT_PARKED: Final = "It looks for a delayed task in the memory of a worker; it waits in the database."
 _CANCELLED: Final = "It looks for a revoked id in the memory of a worker; the job is cancelled in the database."
+_ONE_ID: Final = "It sends one id in several canvases; an id is one job, and another request for it is refused."
 _ONCE: Final = "It sends every message twice and wants the task to run twice; a duplicate is refused."
 
 _GENERATOR: Final = tuple(f"{_CANVAS}test_chord::test_generator[{size}]" for size in range(3, 10))
@@ -45,12 +46,6 @@ _BOTH: Final[Mapping[str, str]] = {
         f"{_CANVAS}test_chord::test_simple_chord_with_a_delay_in_group_save",
         f"{_CHANNELS}_forget_cancels_subscription",
         f"{_CHANNELS}_get_cancels_subscription",
-    ),
-    # Faults of ours, to be mended; they stand here so that everything else is held meanwhile.
-    **_each(
-        "A fault of ours: an exception with several arguments comes back with their text as its only one.",
-        f"{_CANVAS}test_link_error::test_link_error_callback_retries",
-        f"{_CANVAS}test_link_error::test_link_error_using_signature",
     ),
 }
 
@@ -81,21 +76,13 @@ EMBEDDED: Final[Mapping[str, str]] = {
         "A task that nobody registered is refused when it is sent: no other process could know it.",
         f"{_CANVAS}test_chain::test_chain_of_chain_with_a_single_task",
     ),
-    **_each(
-        "A fault of ours: a running task reads STARTED, which Celery shows only with task_track_started.",
-        f"{_TASKS}test_tasks::test_retry",
-        f"{_TASKS}test_tasks::test_retry_with_unpickleable_exception",
-    ),
-    **_each(
-        "A fault of ours: properties of a message, such as app_id, are not kept for the task's request.",
-        f"{_TASKS}test_tasks::test_properties",
-    ),
 }
 
 MANAGED: Final[Mapping[str, str]] = {
     **_BOTH,
     **_each(_ACKS_LATE, "test_inspect.py::test_Inspect::test_active", "test_inspect.py::test_Inspect::test_query_task"),
     **_each(_NOT_PARKED, "test_inspect.py::test_Inspect::test_scheduled"),
+    **_each(_ONE_ID, f"{_TASKS}test_tasks::test_revoked_by_headers_complex_canvas"),
     **_each(_CANCELLED, "test_inspect.py::test_Inspect::test_revoked"),
     **_each(
         _ONCE, f"{_CANVAS}test_chain::test_chord_header_id_duplicated_on_rabbitmq_msg_duplication[redis-group-ids]"

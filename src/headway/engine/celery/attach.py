@@ -7,12 +7,13 @@ remote control need them; nothing of its configuration is read before the applic
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from celery import Celery
+from kombu import Connection
 from kombu.exceptions import OperationalError
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.objects import cached_property
@@ -146,6 +147,7 @@ class ManagedAttachment(Attachment):
         app._get_backend = lambda: self.backend  # noqa: SLF001
         app._backend_cache = None  # noqa: SLF001
         app._local.__dict__.pop("backend", None)  # noqa: SLF001
+        app.connection_for_write = self._purging_connection
         app.producer_or_acquire = app.default_producer = self._sending
         app.steps["worker"].add("headway.engine.celery.worker:WorkerStep")
         app.steps["consumer"].add("headway.engine.celery.worker:ConsumerStep")
@@ -166,6 +168,14 @@ class ManagedAttachment(Attachment):
         if self.app.conf.task_always_eager:
             log.warning("attach.eager", app=self.app.main, then="tasks run inside their caller and are not recorded")
 
+    def _purging_connection(self, *args: Any, **options: Any) -> Any:
+        # `celery purge` asks for nothing but a connection, and takes it to the queues itself.
+        made: Any = Celery.connection_for_write(self.app, *args, **options)
+        if type(made) is Connection:
+            made.__class__ = PurgingConnection
+            cast("Any", made).headway = self
+        return made
+
     def revoke(self, ids: list[str]) -> list[str]:
         """Cancel those of the ids that are jobs, and return the others."""
         others = []
@@ -183,11 +193,47 @@ class ManagedAttachment(Attachment):
                 continue
         return others
 
+    def purge(self, queues: Iterable[str]) -> int:
+        """Cancel the jobs that are queued there; how many."""
+        door: Any = self.door()
+        counts: list[int] = [door.purge(queue) for queue in queues]
+        return sum(counts)
+
 
 def _mixed(kind: type[Any], named: Any) -> type[Any]:
     """Our class in front of the one that the application names, by a text or by the class itself."""
     base: type[Any] = symbol_by_name(named)
     return base if issubclass(base, kind) else type(kind.__name__, (kind, base), {})
+
+
+class PurgingConnection(Connection):
+    """A connection whose own channel, when it empties a queue, cancels the jobs that are queued there.
+
+    Otherwise their messages would be missed, and sent again. Connections of a pool, which applications share, are plain.
+    """
+
+    headway: ManagedAttachment | None = None
+
+    @property
+    def default_channel(self) -> Any:
+        """The connection's own channel."""
+        channel: Any = super().default_channel
+        attachment = self.headway
+        if attachment is not None and "queue_purge" not in channel.__dict__:
+            plain = channel.queue_purge
+
+            def purge(queue: str, *args: Any, **options: Any) -> int:
+                # First: no relay sends them while the queue is emptied.
+                cancelled = attachment.purge([queue])
+                messages: int = plain(queue, *args, **options) or 0
+                return max(cancelled, messages)
+
+            channel.queue_purge = purge
+        return channel
+
+    def clone(self, **options: Any) -> Connection:
+        """One to the same broker, for a pool."""
+        return Connection(**{**self._info(resolve=False), **options})
 
 
 class ManagedAMQP(RecordingAMQP):
@@ -293,9 +339,23 @@ class ManagedBackend(HeadwayBackend):
 
 
 class _ManagedControl:
-    """Mixed in front of the application's control: revoking a job cancels it."""
+    """Mixed in front of the application's control: revoking a job cancels it, and so does purging its queue."""
 
     app: Celery
+
+    def purge(self, connection: Any = None) -> int:
+        """Cancel the queued jobs of the application's queues, and empty these; how many were discarded."""
+        found = attachment_of(self.app)
+        assert isinstance(found, ManagedAttachment)
+        queues: Any = self.app.amqp.queues.consume_from
+        # Jobs first: no relay sends them while the queues are emptied. A job without a message counts, and a message
+        # without a job.
+        cancelled = found.purge(queues)
+        inherited: Any = super()
+        messages: int = inherited.purge(connection)
+        return max(cancelled, messages)
+
+    discard_all = purge
 
     def revoke(self, task_id: Any, destination: Any = None, terminate: bool = False, **options: Any) -> Any:
         """Cancel jobs; ids that are none are revoked as ever. ``terminate`` stops a running one at once."""
