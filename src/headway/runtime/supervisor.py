@@ -20,9 +20,12 @@ EXIT_REFUSED: Final = 78
 EXIT_RESTART: Final = 75
 """The service drained itself to get its lost threads back: start it again at once."""
 
-_FIRST_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 5.0
-_STEADY_AFTER: Final = 30.0
+FIRST_PAUSE: Final = 0.2
+"""Seconds before the first start again; each further pause is twice as long."""
+LONGEST_PAUSE: Final = 5.0
+"""Seconds: no pause is longer."""
+STEADY_AFTER: Final = 30.0
+"""A process that ran for so many seconds begins with the first pause again."""
 _IMPATIENT_AFTER: Final = 0.5
 
 
@@ -48,7 +51,7 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until the child ends in good order or a signal asks to end; returns the exit code."""
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        pause = _FIRST_PAUSE
+        pause = FIRST_PAUSE
         try:
             while True:
                 began = time.monotonic()
@@ -57,12 +60,12 @@ class Supervisor:
                     return 0 if code in (0, -signal.SIGTERM, -signal.SIGINT, EXIT_RESTART) else 1
                 if code == EXIT_REFUSED:
                     return 1
-                if time.monotonic() - began > _STEADY_AFTER:
-                    pause = _FIRST_PAUSE
+                if time.monotonic() - began > STEADY_AFTER:
+                    pause = FIRST_PAUSE
                 if code != EXIT_RESTART:
-                    log.error("service.died", how=_how(code), restart_in_seconds=pause)
+                    log.error("service.died", how=how(code), restart_in_seconds=pause)
                     self._sleep(pause)
-                    pause = min(pause * 2, _LONGEST_PAUSE)
+                    pause = min(pause * 2, LONGEST_PAUSE)
                 if self._asked_to_end():
                     return 0
         finally:
@@ -115,7 +118,8 @@ class Supervisor:
             time.sleep(min(left, 0.1))
 
 
-def _how(code: int) -> str:
+def how(code: int) -> str:
+    """How a process ended, for people: its exit code, or the signal that killed it."""
     if code < 0:
         try:
             return f"killed by {signal.Signals(-code).name}"
