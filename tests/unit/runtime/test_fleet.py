@@ -74,7 +74,13 @@ class Running:
         self.process = subprocess.Popen(
             [sys.executable, "-c", _FLEET, str(folder), json.dumps(parts)], start_new_session=True
         )
-        wait_until(lambda: (folder / "s").exists(), what="the fleet to listen")
+        wait_until(self._listens, what="the fleet to listen")
+
+    def _listens(self) -> bool:
+        try:
+            return bool(list(ask(self.folder / "s", {"do": "status"}, 5)))
+        except ConnectionError:
+            return False
 
     def starts(self, name: str) -> list[tuple[int, str]]:
         """Every start of a part: pid and slot."""
