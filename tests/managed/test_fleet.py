@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from typing import Any
 import psutil
 import pytest
 
+from headway.bootstrap.fleet import Place
+from headway.bootstrap.reaching_fleet import fleet_status
 from headway.client import Client
 from headway.model.states import JobState
 from tests.managed.cluster import Managed
 from tests.servers.own import running_valkey
 from tests.waiting import wait_until
 
+KEY = "a-key-of-the-fleet-tests"
 FILE = """
 [cluster]
 app = "tests.managed.app"
@@ -49,6 +53,7 @@ class Fleet:
 
     def run(self, *arguments: str, code: int | None = 0) -> str:
         """One command; what it said on both ways."""
+        began = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-m", "headway", "cluster", *arguments],
             cwd=self.managed.folder,
@@ -59,12 +64,14 @@ class Fleet:
             check=False,
         )
         said = done.stdout + done.stderr
+        print("TIME", arguments, time.monotonic() - began)
         assert code is None or done.returncode == code, f"{arguments} ended with {done.returncode}:\n{said}"
         return said
 
     def status(self) -> dict[str, Any]:
         """What it says of itself; every process is remembered."""
-        found: dict[str, Any] = json.loads(self.run("status", "--json", code=None))
+        found = fleet_status(self.place)
+        assert found is not None
         for pid in [found["pid"], *(part["pid"] for part in found["parts"] if part["pid"])]:
             try:
                 process = psutil.Process(pid)
@@ -77,10 +84,14 @@ class Fleet:
         """One part of it."""
         return next(part for part in self.status()["parts"] if part["name"] == name)
 
+    @property
+    def place(self) -> Place:
+        """Where it writes."""
+        return Place(self.managed.folder / "var" / "cluster", self.managed.folder / "var" / "logs")
+
     def client(self) -> Client:
         """A client of its server. Close it."""
-        lock = json.loads((self.managed.folder / "var" / "headway.lock").read_text())
-        return Client(lock["url"], lock["token"])
+        return Client(self.status()["url"], KEY)
 
     def gone(self) -> None:
         """Fail unless nothing of it lives."""
@@ -94,7 +105,7 @@ def fleet(shared_registry: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("fleet")
     (folder / "headway.toml").write_text(FILE)
     with running_valkey() as valkey:
-        made = Fleet(Managed(folder, shared_registry, f"{valkey.url}", {"HEADWAY_DRAIN_SECONDS": "5"}))
+        made = Fleet(Managed(folder, shared_registry, f"{valkey.url}", {"HEADWAY_DRAIN_SECONDS": "5", "HEADWAY_API_KEY": KEY}))
         try:
             yield made
         finally:
@@ -108,7 +119,7 @@ def test_the_life_of_a_cluster(fleet: Fleet) -> None:
     assert all(part["state"] == "ready" for part in first["parts"])
     assert "runs already" in fleet.run("start")
     assert {part["pid"] for part in fleet.status()["parts"]} == {part["pid"] for part in first["parts"]}
-    fleet.run("status")
+    assert json.loads(fleet.run("status", "--json"))["state"] == "running"
 
     said = fleet.run("test")
     assert [line.split(",")[0] for line in said.splitlines()] == ["celery: healthy", "bulk: healthy"]
@@ -167,10 +178,9 @@ def _roll(fleet: Fleet, client: Client, killed: int) -> None:
     assert rolling.returncode == 0, said
     assert [line.split(":")[0] for line in said.splitlines()] == ["mail-1", "mail-2", "bulk-1", "api"]
     assert answered
-    with fleet.client() as renewed:
-        for job_id in jobs:
-            job = renewed.wait(job_id, 30)
-            assert (job.state, job.attempts, job.rescues) == (JobState.SUCCEEDED, 1, 0)
+    for job_id in jobs:
+        job = client.wait(job_id, 30)
+        assert (job.state, job.attempts, job.rescues) == (JobState.SUCCEEDED, 1, 0)
     effects = [json.loads(line) for line in fleet.managed.effects.read_text().splitlines()]
     ended = [line["job"] for line in effects if line["what"] == "end"]
     assert all(ended.count(job_id) == 1 for job_id in jobs)
