@@ -11,13 +11,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headway.bootstrap.cluster import cluster_findings
     from headway.bootstrap.database import db_check, db_upgrade, retention_run, sqlite_version
+    from headway.bootstrap.fleet import SUPERVISOR, fleet_described, place_of, run_fleet
     from headway.bootstrap.managed import attach
     from headway.bootstrap.reaching import connect, connect_door, must_be_there, reach
+    from headway.bootstrap.reaching_fleet import (
+        answers,
+        ask_fleet,
+        fleet_status,
+        left_over,
+        start_fleet,
+        stop_fleet,
+    )
     from headway.bootstrap.starting import up
     from headway.bootstrap.working import work
     from headway.store.owner import file_system, prepare_directory, read_owner
 
 __all__ = [
+    "SUPERVISOR",
+    "answers",
+    "ask_fleet",
     "attach",
     "cluster_findings",
     "connect",
@@ -25,12 +37,19 @@ __all__ = [
     "db_check",
     "db_upgrade",
     "file_system",
+    "fleet_described",
+    "fleet_status",
+    "left_over",
     "must_be_there",
+    "place_of",
     "prepare_directory",
     "reach",
     "read_owner",
     "retention_run",
+    "run_fleet",
     "sqlite_version",
+    "start_fleet",
+    "stop_fleet",
     "up",
     "work",
 ]
@@ -38,8 +57,17 @@ __all__ = [
 _HOMES = {
     "headway.bootstrap.cluster": ("cluster_findings",),
     "headway.bootstrap.database": ("db_check", "db_upgrade", "retention_run", "sqlite_version"),
+    "headway.bootstrap.fleet": ("SUPERVISOR", "fleet_described", "place_of", "run_fleet"),
     "headway.bootstrap.managed": ("attach",),
     "headway.bootstrap.reaching": ("connect", "connect_door", "must_be_there", "reach"),
+    "headway.bootstrap.reaching_fleet": (
+        "answers",
+        "ask_fleet",
+        "fleet_status",
+        "left_over",
+        "start_fleet",
+        "stop_fleet",
+    ),
     "headway.bootstrap.starting": ("up",),
     "headway.bootstrap.working": ("work",),
     "headway.store.owner": ("file_system", "prepare_directory", "read_owner"),

@@ -71,7 +71,8 @@ def load_managed(app_spec: str | None, settings: Settings) -> Any:
         AppNotLoaded: it cannot be imported.
         InvalidSettings: nobody names a broker.
     """
-    imports = () if app_spec is not None else ("headway.engine.builtin", *workload().task_modules)
+    # The health check is a task of every application: `headway cluster test` asks each queue.
+    imports = ("headway.engine.builtin", *(() if app_spec is not None else workload().task_modules))
     app = load_app(app_spec or OWN_APP, imports=imports)
     broker = settings.celery_broker_url
     if broker is None and configured_broker(app) is None:

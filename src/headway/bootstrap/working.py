@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
+import stat
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,4 +80,38 @@ def work(
         sys.__stdout__.write(f"Headway worker {hostname} is ready\n")
         sys.__stdout__.flush()
 
+    _outlive_the_reader()
     return run_worker(app, options, ready)
+
+
+def _outlive_the_reader() -> None:
+    """Stay able to end when nobody reads the output any more.
+
+    Celery's handler of SIGTERM writes a line before it does anything: into a pipe without a reader that raises, and the
+    worker is deaf from then on. The reader is often the supervisor, whose death is just what the signal tells.
+    """
+    parent = os.getppid()
+    pipes = [number for number in (1, 2) if _is_pipe(number)]
+    if not pipes:
+        return
+
+    def watch() -> None:
+        poll = select.poll()
+        for number in pipes:
+            poll.register(number, 0)
+        poll.poll()  # returns with an error of a pipe: its reader is gone
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for number in pipes:
+            os.dup2(nowhere, number)
+        os.close(nowhere)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="headway-output-watch", daemon=True).start()
+
+
+def _is_pipe(number: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(number).st_mode)
+    except OSError:
+        return False

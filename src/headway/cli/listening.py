@@ -68,6 +68,25 @@ def listen(host: str, port: int) -> socket.socket:
     )
 
 
+def inherited(descriptor: int) -> socket.socket:
+    """A listening socket that whoever started this process has opened.
+
+    Raises:
+        AddressRefused: there is none under this number.
+    """
+    try:
+        one = socket.socket(fileno=descriptor)
+        if not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            one.detach()
+            raise OSError(errno.EINVAL, "it does not listen")
+    except OSError as error:
+        raise AddressRefused(
+            f"Descriptor {descriptor} is no listening socket: {error.strerror}.",
+            hint="Leave --fd to what starts services with their sockets (systemd gives the first one as 3).",
+        ) from error
+    return one
+
+
 def url_of(host: str, listener: socket.socket) -> str:
     """The URL of what listens there."""
     port = listener.getsockname()[1]

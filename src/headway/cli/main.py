@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headway.cli import screen
+from headway.cli.cluster import cluster
 from headway.cli.database import db, retention
 from headway.cli.demo import demo
 from headway.cli.doctor import doctor
@@ -37,6 +38,7 @@ app.add_typer(jobs, name="jobs")
 app.add_typer(db, name="db")
 app.command()(serve)
 app.command()(worker)
+app.add_typer(cluster, name="cluster")
 app.command()(observe)
 app.command()(sitrep)
 app.command()(tasks)

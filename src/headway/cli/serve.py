@@ -38,19 +38,25 @@ def serve(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65_535, help="Port; one that is taken: the next free one.")
     ] = 8000,
+    descriptor: Annotated[
+        int | None,
+        typer.Option(
+            "--fd", min=3, help="A socket that listens already, inherited under this number; instead of a port."
+        ),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Serve, and look after jobs that managed workers run: REST, pages, relay, due jobs, rescue. Needs Postgres."""
     from headway.bootstrap import up as supervise
-    from headway.cli.listening import check_host, listen, url_of
+    from headway.cli.listening import check_host, inherited, listen, url_of
 
     settings = settings_for(data_dir, job_backend="celery")
     for notice in settings.notices:
         screen.note(f"notice: {notice}")
     check_host(host, settings.api_key)
-    with listen(host, port) as listener:
+    with listen(host, port) if descriptor is None else inherited(descriptor) as listener:
         taken = listener.getsockname()[1]
-        if port and taken != port:
+        if descriptor is None and port and taken != port:
             screen.note(f"Port {port} is taken; using {taken}.")
         code = supervise(settings, app=app, managed=True, listener=listener, url=url_of(host, listener))
     raise typer.Exit(code)

@@ -21,6 +21,7 @@ from headway.model.errors import InvalidSettings
 
 ENV_FILE = ".env"
 TOML_FILE = "headway.toml"
+CLUSTER_TABLE = "cluster"
 USER_FILE = Path(".config") / "headway" / "headway.yml"
 _PREFIX = "HEADWAY_"
 _OF_THE_TESTS = "HEADWAY_TEST_"  # a Postgres to test against, say: inherited by the processes that tests start
@@ -238,4 +239,7 @@ def _read_table(reading: _Reading, path: Path) -> None:
     if not isinstance(table, Mapping):
         reading.problems.append(f"{path}: expected settings by name, got {type(table).__name__}")
         return
+    if path.name == TOML_FILE:
+        # No settings but processes: `headway cluster` reads and checks that part.
+        table = {name: value for name, value in table.items() if name != CLUSTER_TABLE}
     reading.table(table, str(path))

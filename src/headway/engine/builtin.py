@@ -1,7 +1,9 @@
-"""The task that comes with Headway: real work for a first look, without any extra."""
+"""The tasks that come with Headway: real work for a first look, and the question whether a worker works."""
 
 from __future__ import annotations
 
+import platform
+from importlib.metadata import version
 from typing import Any, Final
 
 from headway.engine.current import current_job
@@ -33,6 +35,24 @@ def demo(steps: int = 100) -> dict[str, Any] | None:
         _extend(primes, start, start + _NUMBERS_PER_STEP)
         job.progress(step + 1, steps, f"{len(primes):,} primes below {start + _NUMBERS_PER_STEP:,}")
     return {"up_to": steps * _NUMBERS_PER_STEP, "primes": len(primes), "largest": primes[-1]}
+
+
+@task(name="headway.health_check", bind=True)
+def health_check(self: Any) -> dict[str, Any]:
+    """Answer from a worker: proof that a queue is consumed and that results come back.
+
+    Returns:
+        ``status`` (``healthy``), ``worker`` (True), ``hostname`` of the worker, the ``queue`` that the job came by
+        (None where it came by none), and Headway's ``version``.
+    """
+    request = self.request
+    return {
+        "status": "healthy",
+        "worker": True,
+        "hostname": request.hostname or platform.node(),
+        "queue": (request.delivery_info or {}).get("routing_key"),
+        "version": version("headway"),
+    }
 
 
 def _extend(primes: list[int], start: int, stop: int) -> None:

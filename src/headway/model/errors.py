@@ -322,6 +322,30 @@ class ServerUnreachable(HeadwayError):
     default_hint = "Start it with `headway up`."
 
 
+class ClusterInUse(HeadwayError):
+    """Another supervisor looks after the cluster of this data directory."""
+
+    code = "cluster_in_use"
+    kind = ErrorKind.SETUP
+    default_hint = "`headway cluster status` shows it; `headway cluster stop` ends it."
+
+
+class ClusterNotRunning(HeadwayError):
+    """No cluster of this data directory runs, so nothing can be asked of it."""
+
+    code = "cluster_not_running"
+    kind = ErrorKind.UNAVAILABLE
+    default_hint = "Start it with `headway cluster start`, from the same folder and with the same --data-dir."
+
+
+class ClusterNotReady(HeadwayError):
+    """A part of the cluster did not become ready, or did not end, in its time."""
+
+    code = "cluster_not_ready"
+    kind = ErrorKind.UNAVAILABLE
+    default_hint = "`headway cluster logs` shows what its parts say."
+
+
 class JobFailed(HeadwayError):
     """The job that was waited for ended without success; ``state`` and the job's error are in the details."""
 

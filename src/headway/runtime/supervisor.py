@@ -22,9 +22,12 @@ EXIT_RESTART: Final = 75
 """The service drained itself to get its lost threads back: start it again at once."""
 
 _PR_SET_PDEATHSIG: Final = 1
-_FIRST_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 5.0
-_STEADY_AFTER: Final = 30.0
+FIRST_PAUSE: Final = 0.2
+"""Seconds before the first start again; each further pause is twice as long."""
+LONGEST_PAUSE: Final = 5.0
+"""Seconds: no pause is longer."""
+STEADY_AFTER: Final = 30.0
+"""A process that ran for so many seconds begins with the first pause again."""
 _IMPATIENT_AFTER: Final = 0.5
 
 
@@ -63,7 +66,7 @@ class Supervisor:
         """
         wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signals else ()
         previous = {s: signal.signal(s, self._on_signal) for s in wanted}
-        pause = _FIRST_PAUSE
+        pause = FIRST_PAUSE
         try:
             while True:
                 began = time.monotonic()
@@ -72,12 +75,12 @@ class Supervisor:
                     return 0 if code in (0, -signal.SIGTERM, -signal.SIGINT, EXIT_RESTART) else 1
                 if code == EXIT_REFUSED:
                     return 1
-                if time.monotonic() - began > _STEADY_AFTER:
-                    pause = _FIRST_PAUSE
+                if time.monotonic() - began > STEADY_AFTER:
+                    pause = FIRST_PAUSE
                 if code != EXIT_RESTART:
-                    log.error("process.died", name=self._name, how=_how(code), restart_in_seconds=pause)
+                    log.error("process.died", name=self._name, how=how(code), restart_in_seconds=pause)
                     self._sleep(pause)
-                    pause = min(pause * 2, _LONGEST_PAUSE)
+                    pause = min(pause * 2, LONGEST_PAUSE)
                 if self._asked_to_end():
                     return 0
         finally:
@@ -160,7 +163,8 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _how(code: int) -> str:
+def how(code: int) -> str:
+    """How a process ended, for people: its exit code, or the signal that killed it."""
     if code < 0:
         try:
             return f"killed by {signal.Signals(-code).name}"

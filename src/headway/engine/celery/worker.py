@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
@@ -210,6 +211,8 @@ def _build(attachment: ManagedAttachment, house: WorkerHouse, worker: Any) -> Ma
             hint="Start the worker with --pool prefork, threads or solo; or leave Headway out of it: it observes any pool.",
         )
     house.check()
+    # A shared task: it becomes one of this application too, so that every queue can be asked.
+    importlib.import_module("headway.engine.builtin")
     take_over_revoke()
     concurrency = int(worker.concurrency) if pool != "solo" else 1
     facts = {"slots": concurrency, "pool": pool, "queues": sorted(app.amqp.queues.consume_from), "kind": "celery"}
