@@ -22,7 +22,7 @@ from headway.bootstrap.database import open_store
 from headway.bootstrap.managed import attach, release
 from headway.config import Settings
 from headway.model.commands import ListJobs
-from headway.model.errors import InvalidSettings, NotSerializable, StoreUnavailable
+from headway.model.errors import IdempotencyConflict, InvalidSettings, NotSerializable, StoreUnavailable
 from headway.model.job import Job
 from headway.model.states import JobState
 from tests.managed.cluster import ROOT
@@ -130,13 +130,13 @@ def test_a_task_that_only_another_application_knows(app: Any) -> None:
 
 def test_the_pieces_of_a_canvas(app: Any) -> None:
     add, total = app.tasks["add"], app.tasks["total"]
-    steps = chain(add.s(1, 1), add.s(2)).apply_async()
+    steps: Any = chain(add.s(1, 1), add.s(2)).apply_async()
     assert job_of(app, steps.parent).state is JobState.QUEUED
     # Its next step is sent by the end of the first.
     assert app._headway.door().get(steps.id) is None
-    parts = group(add.s(number, 0) for number in range(3)).apply_async()
+    parts: Any = group(add.s(number, 0) for number in range(3)).apply_async()
     assert [job_of(app, part).args for part in parts] == [[0, 0], [1, 0], [2, 0]]
-    body = chord([add.s(1, 1), add.s(2, 2)])(total.s())
+    body: Any = chord([add.s(1, 1), add.s(2, 2)])(total.s())
     assert job_of(app, body).state is JobState.SCHEDULED
     assert [job_of(app, part).state for part in body.parent] == [JobState.QUEUED] * 2
     for result in (add.map([1, 2]).apply_async(), add.starmap([(1, 2)]).apply_async()):
@@ -148,8 +148,13 @@ def test_the_pieces_of_a_canvas(app: Any) -> None:
 def test_an_idempotency_key(app: Any) -> None:
     first = app.tasks["add"].apply_async((1, 2), idempotency_key="once")
     app.tasks["add"].apply_async((1, 2), idempotency_key="once")
-    found = [job for job in _all(app) if job.args == [1, 2] and job.task == "add" and job.id == first.id]
-    assert len(found) == 1
+    made = [job.id for job in _all(app) if job.submitted_at >= job_of(app, first).submitted_at]
+    assert made == [first.id]
+    # With an id of the caller's both results are of the one job.
+    twice = [app.tasks["add"].apply_async((7,), idempotency_key="named", task_id="named") for _ in range(2)]
+    assert [job_of(app, one).args for one in twice] == [[7], [7]]
+    with pytest.raises(IdempotencyConflict):
+        app.tasks["add"].apply_async((8,), idempotency_key="named")
 
 
 def _all(app: Any) -> list[Job]:
@@ -170,7 +175,7 @@ def test_results_in_the_sender(app: Any) -> None:
     result = app.tasks["add"].delay(1, 1)
     assert app.AsyncResult(result.id).state == "PENDING"
     assert result.children == []
-    saved = group(app.tasks["add"].s(1), app.tasks["add"].s(2)).apply_async()
+    saved: Any = group(app.tasks["add"].s(1), app.tasks["add"].s(2)).apply_async()
     saved.save()
     assert GroupResult.restore(saved.id, app=app) == saved
     saved.delete()
