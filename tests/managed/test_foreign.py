@@ -197,6 +197,23 @@ def _runs(foreign: Foreign, job_id: str) -> bool:
         return False
 
 
+def test_a_backend_that_refuses_harms_no_job(foreign: Foreign) -> None:
+    backend = foreign.app.backend
+    # What counts the parts of this chord is of a wrong type.
+    backend.client.set(backend.get_key_for_group("broken", ".j"), "no set")
+    result = foreign.send("add", 1, 1, group_id="broken", chord=foreign.sig("total"))
+    wait_until(lambda: _ended(foreign, result.id), what="it to end", seconds=SECONDS)
+    wait_until(
+        lambda: f"worker.foreign_result_lost job={result.id}" in _said(foreign), what="a warning", seconds=SECONDS
+    )
+    assert foreign.client.get(result.id).attempts == 1
+    assert foreign.send("add", 1, 1).get(timeout=SECONDS) == 2
+
+
+def _said(foreign: Foreign) -> str:
+    return " ".join(foreign.worker.said().split())
+
+
 def test_what_cannot_be_stored_runs_unrecorded(foreign: Foreign) -> None:
     result = foreign.send("size_of", [float("nan")] * 3)
     assert result.get(timeout=SECONDS) == 3

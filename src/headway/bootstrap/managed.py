@@ -90,6 +90,7 @@ class House:
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings
         self._opened: Opened | None = None
+        self._inherited: Opened | None = None
         self._clock = SystemClock()
         self._ends = threading.Event()
         self._pipe: tuple[int, int] | None = None
@@ -147,7 +148,8 @@ class House:
         from headway.store.word_pipe import PipeSignal
 
         assert self._pipe is not None
-        # What the parent had open is the parent's: it is forgotten here, never closed.
+        # What the parent had open is the parent's: never closed here, nor collected, which might speak on its connections.
+        self._inherited = self._opened
         self._opened = self._open_store(PipeSignal(self._pipe[1], self._conninfo()))
         return self._door(self._opened, worker_id)
 

@@ -169,6 +169,9 @@ class Runner:
             answer = self.record(run, finish)
             if mark_of(begun) is not None:
                 self._foreign.ended(run, self._tracer.request(begun, request), ended, finish, answer)
+        elif mark_of(begun) is not None:
+            # The monitor has ended it, whose beats cannot wait for anybody's result backend.
+            self._tell_again(begun.job_id, self._tracer.request(begun, request))
         return ended
 
     def record(self, run: RunningAttempt, finish: Finish) -> FinishAnswer:

@@ -363,7 +363,8 @@ def _rejected(run: RunningAttempt, exc: Any) -> Finish:
 
 def _exited(run: RunningAttempt, exc: BaseException) -> Finish:
     begun = run.begun
-    if run.saw_stop:
+    # A pool that enforces a time limit too may end its child gently, and before we kill it.
+    if run.cancelled() and run.stop_reason != "superseded":
         return stopped(run)
     error = error_info(
         exc, python_error(exc), code="task_exited", hint="Return from the task instead of leaving Python."
@@ -380,7 +381,9 @@ def stopped(run: RunningAttempt, *, held: bool = False) -> Finish:
     """
     begun = run.begun
     if run.stop_reason == "timeout":
-        text = f"The attempt ran longer than its timeout of {begun.timeout_seconds:g} s."
+        # None: the limit is the task's or the application's own, and no part of the request.
+        limit = "its time limit" if begun.timeout_seconds is None else f"its timeout of {begun.timeout_seconds:g} s"
+        text = f"The attempt ran longer than {limit}."
         error = ErrorInfo(code="timeout", message=text, hint="Raise the task's timeout, or make the work smaller.")
         return Finish(begun.job_id, begun.fence, AttemptOutcome.TIMEOUT, error=error, held=held, begun=begun)
     if run.stop_reason == "drain":
