@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -102,18 +103,24 @@ def _quoted(word: str) -> str:
     return '"' + kept.replace("\\", "\\\\").replace('"', '\\"') + '"' if set(word) & set(" \t\"'\\;") else kept
 
 
-def compose_files(settings: Settings, file: ClusterFile) -> dict[str, str]:
+def compose_files(settings: Settings, file: ClusterFile, *, folder: Path, out: Path) -> dict[str, str]:
     """``compose.yaml`` with Postgres, Valkey, the server and the workers, its ``Dockerfile`` and ``.env.example``.
 
     Args:
         settings: of the cluster.
         file: says what runs.
+        folder: of the application, which is copied into the image.
+        out: where the files will be.
     """
+    folder, out = folder.absolute(), out.absolute()
     port = file.port or _PORT
     app = ["-A", file.app] if file.app else []
     healthy = {"condition": "service_healthy"}
     base: dict[str, Any] = {
-        "build": ".",
+        "build": {
+            "context": os.path.relpath(folder, out),
+            "dockerfile": os.path.relpath(out / "Dockerfile", folder),
+        },
         "init": True,
         "restart": "unless-stopped",
         "environment": {
@@ -154,6 +161,8 @@ def compose_files(settings: Settings, file: ClusterFile) -> dict[str, str]:
     compose = {"services": services, "volumes": {"postgres": {}}}
     return {
         "compose.yaml": yaml.safe_dump(compose, sort_keys=False, allow_unicode=True, width=120),
+        # Neither secrets nor what was written while it ran here belong into an image.
+        "Dockerfile.dockerignore": ".env\n**/.env\n.git\n.venv\nvar\n**/__pycache__\n",
         "Dockerfile": _DOCKERFILE.format(version=headway.__version__),
         ".env.example": "# Copy it to .env and fill it in; letters and digits only, as the first is part of a URL.\n"
         "POSTGRES_PASSWORD=\n# At least 16 visible characters.\nHEADWAY_API_KEY=\n",

@@ -38,7 +38,8 @@ def compose(out: Out, force: Force = False, data_dir: DataDir = None) -> None:
     from headway.bootstrap import compose_files
     from headway.config import load_cluster
 
-    _write(out, compose_files(settings_for(data_dir, job_backend="celery"), load_cluster()), force=force)
+    settings = settings_for(data_dir, job_backend="celery")
+    _write(out, compose_files(settings, load_cluster(), folder=Path.cwd(), out=out), force=force)
 
 
 def _write(out: Path, files: dict[str, str], *, force: bool) -> None:

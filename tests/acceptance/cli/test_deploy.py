@@ -73,6 +73,7 @@ def test_compose_has_all_parts_and_no_secret(folder: Path) -> None:
     written = yaml.safe_load((folder / "box" / "compose.yaml").read_text())
     services = written["services"]
     assert list(services) == ["postgres", "valkey", "api", "worker-mail"]
+    assert services["api"]["build"] == {"context": "..", "dockerfile": "box/Dockerfile"}
     assert services["worker-mail"]["deploy"] == {"replicas": 2}
     assert services["worker-mail"]["command"][:3] == ["worker", "-Q", "mail,celery"]
     assert services["api"]["ports"] == ["127.0.0.1:8123:8123"]
