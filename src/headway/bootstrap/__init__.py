@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headway.bootstrap.cluster import cluster_findings
     from headway.bootstrap.database import db_check, db_upgrade, retention_run, sqlite_version
+    from headway.bootstrap.deploying import compose_files, systemd_units
     from headway.bootstrap.fleet import SUPERVISOR, fleet_described, place_of, run_fleet
     from headway.bootstrap.managed import attach
     from headway.bootstrap.reaching import connect, connect_door, must_be_there, reach
@@ -32,6 +33,7 @@ __all__ = [
     "ask_fleet",
     "attach",
     "cluster_findings",
+    "compose_files",
     "connect",
     "connect_door",
     "db_check",
@@ -50,6 +52,7 @@ __all__ = [
     "sqlite_version",
     "start_fleet",
     "stop_fleet",
+    "systemd_units",
     "up",
     "work",
 ]
@@ -57,6 +60,7 @@ __all__ = [
 _HOMES = {
     "headway.bootstrap.cluster": ("cluster_findings",),
     "headway.bootstrap.database": ("db_check", "db_upgrade", "retention_run", "sqlite_version"),
+    "headway.bootstrap.deploying": ("compose_files", "systemd_units"),
     "headway.bootstrap.fleet": ("SUPERVISOR", "fleet_described", "place_of", "run_fleet"),
     "headway.bootstrap.managed": ("attach",),
     "headway.bootstrap.reaching": ("connect", "connect_door", "must_be_there", "reach"),

@@ -110,7 +110,7 @@ def specs_of(settings: Settings, file: ClusterFile, place: Place, descriptor: in
         ProcessSpec(
             name,
             # Two names in turn: a successor must not share its predecessor's mailbox, and names must not grow in number.
-            [*program, "worker", "-n", f"{name}{{slot}}", *_worker_options(group), *common],
+            [*program, "worker", "-n", f"{name}{{slot}}", *worker_options(group), *common],
             place.log(name),
             ready=_WORKING,
             ready_seconds=_READY_SECONDS,
@@ -124,7 +124,8 @@ def specs_of(settings: Settings, file: ClusterFile, place: Place, descriptor: in
     return [api, *workers]
 
 
-def _worker_options(group: WorkerGroup) -> list[str]:
+def worker_options(group: WorkerGroup) -> list[str]:
+    """The options of ``headway worker`` for a group."""
     memory = None if group.max_memory_mb is None else group.max_memory_mb * 1024
     given: Iterable[tuple[str, Any]] = (
         ("-Q", ",".join(group.queues) or None),

@@ -12,6 +12,7 @@ from headway.cli import screen
 from headway.cli.cluster import cluster
 from headway.cli.database import db, retention
 from headway.cli.demo import demo
+from headway.cli.deploy import deploy
 from headway.cli.doctor import doctor
 from headway.cli.jobs import jobs, submit
 from headway.cli.observe import observe
@@ -39,6 +40,7 @@ app.add_typer(db, name="db")
 app.command()(serve)
 app.command()(worker)
 app.add_typer(cluster, name="cluster")
+app.add_typer(deploy, name="deploy")
 app.command()(observe)
 app.command()(sitrep)
 app.command()(tasks)
