@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from celery import Celery
+from celery.contrib.testing.worker import start_worker
 
 from headway.bootstrap.managed import attach, release
 from headway.client import Client
@@ -79,3 +80,23 @@ def test_purge_cancels_what_is_queued(app: Celery, cluster: Managed, client: Cli
     assert {client.get(job_id).state for job_id in first + second} == {JobState.CANCELLED}
     assert client.get(elsewhere).state is JobState.QUEUED
     assert waiting() == 0
+
+
+def test_a_process_runs_one_worker_after_another(app: Celery, client: Client) -> None:
+    app.conf.broker_connection_retry_on_startup = True
+
+    @app.task(name="test.double")
+    def double(number: int) -> int:
+        return 2 * number
+
+    names = set()
+    for number in range(2):
+        with start_worker(app, pool="solo", perform_ping_check=False):
+            result = double.delay(number)
+            assert result.get(timeout=_SECONDS) == 2 * number
+            names.add(client.get(result.id).worker_id)
+        # Without a worker the application still sends and reads.
+        assert result.state == "SUCCESS"
+        double.delay(number)
+        app.control.purge()
+    assert len(names) == 2

@@ -74,7 +74,11 @@ class WorkerHouse(Protocol):
 
 @dataclass(slots=True)
 class ManagedWorker:
-    """The managed part of one Celery worker."""
+    """The managed part of one Celery worker.
+
+    Attributes:
+        undo: gives the application back what it had before: its process may go on, and run another worker.
+    """
 
     app: Celery
     house: WorkerHouse
@@ -83,6 +87,7 @@ class ManagedWorker:
     watcher: PreforkMonitor | ProcessPlace
     door: WorkerDoor
     runner: Runner | None
+    undo: Callable[[], None]
     left: bool = False
 
     def stop_now(self, job_ids: list[str], reason: StopReason = "cancel") -> None:
@@ -112,6 +117,7 @@ class ManagedWorker:
             self.door.leave()
         except HeadwayError as error:
             log.warning("worker.leave_failed", code=error.code)
+        self.undo()
         self.house.close()
 
 
@@ -221,12 +227,14 @@ def _build(attachment: ManagedAttachment, house: WorkerHouse, worker: Any) -> Ma
         if managed is not None:
             managed.watcher.look_now()
 
+    sender = attachment.door()
     door = house.open(settings.worker_id, look_now)
     attachment.use(door)
     tracer = Tracer(attachment.app, worker.hostname)
     spool = Spool(settings.spool_dir)
+    in_child: Callable[..., None] | None = None
     if board is not None:
-        _prepare_children(attachment, house, settings, board, worker.hostname)
+        in_child = _prepare_children(attachment, house, settings, board, worker.hostname)
         watcher: PreforkMonitor | ProcessPlace = PreforkMonitor(
             board, door, tracer, house.clock, settings, places=lambda: CAPACITY if worker.autoscale else concurrency,
             reserved=lambda: [request.id for request in list(state.reserved_requests)],
@@ -240,7 +248,14 @@ def _build(attachment: ManagedAttachment, house: WorkerHouse, worker: Any) -> Ma
 
         watcher = ProcessPlace(door, spool, house.clock, settings, concurrency, exhausted)
         runner = Runner(attachment.app, door, tracer, watcher, spool, house.clock)
-    managed = ManagedWorker(attachment.app, house, settings, pool, watcher, door, runner)
+
+    def undo() -> None:
+        attachment.use(sender)
+        attachment.worker = None
+        if in_child is not None:
+            signals.worker_process_init.disconnect(in_child)
+
+    managed = ManagedWorker(attachment.app, house, settings, pool, watcher, door, runner, undo)
     return managed
 
 
@@ -261,7 +276,7 @@ def _adapt(worker: Any, app: Any) -> None:
 
 def _prepare_children(
     attachment: ManagedAttachment, house: WorkerHouse, settings: WorkerSettings, board: Board, hostname: str
-) -> None:
+) -> Callable[..., None]:
     parent = os.getpid()
 
     def in_child(**_: Any) -> None:
@@ -279,3 +294,4 @@ def _prepare_children(
             os._exit(1)
 
     signals.worker_process_init.connect(in_child, weak=False)
+    return in_child
