@@ -82,21 +82,25 @@ def test_purge_cancels_what_is_queued(app: Celery, cluster: Managed, client: Cli
     assert waiting() == 0
 
 
-def test_a_process_runs_one_worker_after_another(app: Celery, client: Client) -> None:
-    app.conf.broker_connection_retry_on_startup = True
-
-    @app.task(name="test.double")
-    def double(number: int) -> int:
-        return 2 * number
-
+def test_a_process_runs_one_worker_after_another(cluster: Managed, client: Client) -> None:
+    settings = Settings(job_registry_path=cluster.registry, job_backend="celery")
+    one, other = (attach(Celery(name, broker=cluster.broker), settings) for name in ("one", "other"))
     names = set()
-    for number in range(2):
+    for app in (one, one, other):
+        app.conf.broker_connection_retry_on_startup = True
+        double = app.task(_double, name="test.double")
         with start_worker(app, pool="solo", perform_ping_check=False):
-            result = double.delay(number)
-            assert result.get(timeout=_SECONDS) == 2 * number
+            result = double.delay(4)
+            assert result.get(timeout=_SECONDS) == 8
             names.add(client.get(result.id).worker_id)
         # Without a worker the application still sends and reads.
         assert result.state == "SUCCESS"
-        double.delay(number)
+        double.delay(4)
         app.control.purge()
-    assert len(names) == 2
+    assert len(names) == 3
+    release(one)
+    release(other)
+
+
+def _double(number: int) -> int:
+    return 2 * number

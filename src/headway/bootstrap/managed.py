@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import socket
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("headway.managed")
 _WORDS_SECONDS: Final = 0.01
+_workers = itertools.count(1)
 
 
 def release(celery_app: Any) -> None:
@@ -92,7 +94,6 @@ class House:
         self._clock = SystemClock()
         self._ends = threading.Event()
         self._pipe: tuple[int, int] | None = None
-        self._workers = 0
         self.drain_seconds: float | None = None
 
     @property
@@ -115,8 +116,9 @@ class House:
         """See ``WorkerHouse.settings``."""
         config = self.config
         # A node name may come back after a crash, with attempts of its last life still running under it.
-        self._workers += 1
-        again = f"-{self._workers}" if self._workers > 1 else ""
+        # A process may run several workers, of several applications, under one name.
+        number = next(_workers)
+        again = f"-{number}" if number > 1 else ""
         worker_id = f"{hostname}-{os.getpid()}{again}"
         own = {"host": socket.gethostname(), "pid": os.getpid(), "version": headway.__version__}
         return WorkerSettings(
