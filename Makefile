@@ -38,7 +38,7 @@ docs: $(DEV) ## Write the generated parts of the reference pages anew
 	@$(BIN)/python -m tools.reference
 
 faults: $(DEV) ## The long form of the tests that break things on purpose
-	@$(BIN)/python -m pytest tests/faults tests/acceptance tests/servers -m "faults or long" --fault-rounds=50 --timeout=3600 $(ARGS)
+	@$(BIN)/python -m pytest tests/faults tests/acceptance tests/servers tests/managed -m "faults or long" --fault-rounds=50 --timeout=3600 $(ARGS)
 
 compat: $(DEV) ## Run Celery's own suite, other people's applications and releases, unchanged (installed into .venv-compat)
 	@$(BIN)/python -m pytest tests/compat --compat $(ARGS)

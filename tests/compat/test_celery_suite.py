@@ -24,6 +24,11 @@ NAMED = (
     "test_canvas.py::test_chain::test_parent_ids",
     "test_canvas.py::test_group::test_nested_group",
     "test_canvas.py::test_group::test_group_children_with_errbacks",
+    "test_canvas.py::test_chord::test_add_to_chord",
+    "test_canvas.py::test_chord::test_nested_chord",
+    "test_canvas.py::test_chord::test_chord_in_chords_with_chains",
+    "test_canvas.py::test_chord::test_chord_header_task_replaced_with_chain",
+    "test_canvas.py::test_chord::test_error_propagates_to_chord_from_chain",
     "test_canvas.py::test_signature_serialization::test_rebuild_nested_chain_group",
 )
 

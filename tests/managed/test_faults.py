@@ -127,7 +127,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
         postgres.start()
         with running_valkey() as valkey:
             cluster = Managed(folder, postgres.create_database(), f"{valkey.url}", {"MANAGED_VISIBILITY": "2"})
-            made = Yard(cluster, postgres, valkey, 2000 if long else 120)
+            made = Yard(cluster, postgres, valkey, 2000 if long else 80)
             try:
                 yield made
             finally:
@@ -240,7 +240,7 @@ def test_a_worker_is_frozen_past_its_lease(yard: Yard) -> None:
         for process in family:
             process.suspend()
         # Three leases and more.
-        time.sleep(7)
+        time.sleep(5)
         for process in family:
             process.resume()
 

@@ -232,6 +232,7 @@ def test_what_cannot_start_is_told_with_its_last_words(fleet: Fleet) -> None:
         file.write_text(FILE)
 
 
+@pytest.mark.long
 def test_what_a_killed_supervisor_started_ends_with_it(fleet: Fleet) -> None:
     fleet.run("start")
     supervisor = fleet.status()["pid"]

@@ -63,6 +63,7 @@ def test_an_applications_own_queue_and_a_broker_that_restarts(
         assert all(len(client.attempts(job_id)) == 1 for job_id in ids)
 
 
+@pytest.mark.long
 def test_quorum_queues_of_our_own_application(
     rabbit: RabbitServer, shared_registry: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from celery import Celery
+from celery.contrib.testing.worker import start_worker
 
 from headway.bootstrap.managed import attach, release
 from headway.client import Client
@@ -79,3 +80,27 @@ def test_purge_cancels_what_is_queued(app: Celery, cluster: Managed, client: Cli
     assert {client.get(job_id).state for job_id in first + second} == {JobState.CANCELLED}
     assert client.get(elsewhere).state is JobState.QUEUED
     assert waiting() == 0
+
+
+def test_a_process_runs_one_worker_after_another(cluster: Managed, client: Client) -> None:
+    settings = Settings(job_registry_path=cluster.registry, job_backend="celery")
+    one, other = (attach(Celery(name, broker=cluster.broker), settings) for name in ("one", "other"))
+    names = set()
+    for app in (one, one, other):
+        app.conf.broker_connection_retry_on_startup = True
+        double = app.task(_double, name="test.double")
+        with start_worker(app, pool="solo", perform_ping_check=False):
+            result = double.delay(4)
+            assert result.get(timeout=_SECONDS) == 8
+            names.add(client.get(result.id).worker_id)
+        # Without a worker the application still sends and reads.
+        assert result.state == "SUCCESS"
+        double.delay(4)
+        app.control.purge()
+    assert len(names) == 3
+    release(one)
+    release(other)
+
+
+def _double(number: int) -> int:
+    return 2 * number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import socket
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("headway.managed")
 _WORDS_SECONDS: Final = 0.01
+_workers = itertools.count(1)
 
 
 def release(celery_app: Any) -> None:
@@ -116,7 +118,10 @@ class House:
         """See ``WorkerHouse.settings``."""
         config = self.config
         # A node name may come back after a crash, with attempts of its last life still running under it.
-        worker_id = f"{hostname}-{os.getpid()}"
+        # A process may run several workers, of several applications, under one name.
+        number = next(_workers)
+        again = f"-{number}" if number > 1 else ""
+        worker_id = f"{hostname}-{os.getpid()}{again}"
         own = {"host": socket.gethostname(), "pid": os.getpid(), "version": headway.__version__}
         return WorkerSettings(
             worker_id=worker_id[-255:],
@@ -132,13 +137,15 @@ class House:
         log_through_celery()
         opened = self._open_store(None)
         self._opened = opened
+        # A process may run one worker after another.
+        ends = self._ends = threading.Event()
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
         self._pipe = (read_end, write_end)
         signal = opened.signal
         for name, body in (
-            ("cancels", lambda: self._watch_cancels(signal, on_cancel)),
-            ("words", lambda: self._pass_on(read_end, signal)),
+            ("cancels", lambda: _watch_cancels(ends, signal, on_cancel)),
+            ("words", lambda: _pass_on(ends, read_end, signal)),
         ):
             threading.Thread(target=body, name=f"headway-{name}", daemon=True).start()
         return self._door(opened, worker_id)
@@ -191,27 +198,29 @@ class House:
         services = replace(services, limits=replace(services.limits, max_payload_bytes=self.config.max_request_bytes))
         return StoreWorkerDoor(Context(services, Actor(f"worker:{worker_id}", Role.OPERATOR)), worker_id)
 
-    def _watch_cancels(self, signal: Signal, on_cancel: Callable[[], None]) -> None:
-        while not self._ends.is_set():
-            ticket = signal.ticket("cancel")
-            if signal.wait("cancel", ticket, 5.0):
-                on_cancel()
 
-    def _pass_on(self, read_end: int, signal: Signal) -> None:
-        """Say to others what the children said, many words at a time."""
-        rest = b""
-        while not self._ends.is_set():
-            try:
-                data = os.read(read_end, 65_536)
-            except OSError:
-                return
-            if not data:
-                return
-            *words, rest = (rest + data).split(b"\n")
-            for word in set(words):
-                signal.notify(word.decode())
-            # This process is its worker's bottleneck: it is not woken for every word.
-            self._ends.wait(_WORDS_SECONDS)
+def _watch_cancels(ends: threading.Event, signal: Signal, on_cancel: Callable[[], None]) -> None:
+    while not ends.is_set():
+        ticket = signal.ticket("cancel")
+        if signal.wait("cancel", ticket, 5.0):
+            on_cancel()
+
+
+def _pass_on(ends: threading.Event, read_end: int, signal: Signal) -> None:
+    """Say to others what the children said, many words at a time."""
+    rest = b""
+    while not ends.is_set():
+        try:
+            data = os.read(read_end, 65_536)
+        except OSError:
+            return
+        if not data:
+            return
+        *words, rest = (rest + data).split(b"\n")
+        for word in set(words):
+            signal.notify(word.decode())
+        # This process is its worker's bottleneck: it is not woken for every word.
+        ends.wait(_WORDS_SECONDS)
 
 
 def _services(opened: Opened, settings: Settings) -> Any:

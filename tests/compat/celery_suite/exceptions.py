@@ -32,14 +32,25 @@ _ACKS_LATE: Final = "It wants the message acknowledged while the task runs; here
 _NOT_PARKED: Final = "It looks for a delayed task in the memory of a worker; it waits in the database."
 _CANCELLED: Final = "It looks for a revoked id in the memory of a worker; the job is cancelled in the database."
 _ONE_ID: Final = "It sends one id in several canvases; an id is one job, and another request for it is refused."
+_BOTH_END: Final = "It wants the outer chord of a failed inner one left open, so that one errback is called; here both fail, and two are."
+_OWN_END: Final = (
+    "It stores the result of the task that runs, and rejects; how an attempt ended is its worker's to say."
+)
 _ONCE: Final = "It sends every message twice and wants the task to run twice; a duplicate is refused."
 
 _GENERATOR: Final = tuple(f"{_CANVAS}test_chord::test_generator[{size}]" for size in range(3, 10))
+_FROZEN: Final = tuple(
+    f"{_CANVAS}test_chord::test_mutable_errback_called_by_chord_from_{header}[errback_{style}_style]"
+    for header in ("chain", "chain_tail", "group")
+    for style in ("old", "new")
+)
 _CHANNELS: Final = f"{_TASKS}test_task_redis_result_backend::test_asyncresult"
 
 # In both ways: neither has Celery's result backend, and both store a chord in one transaction.
 _BOTH: Final[Mapping[str, str]] = {
     **_each(_WHOLE_CHORD, *_GENERATOR),
+    **_each(_ONE_ID, *_FROZEN),
+    **_each(_BOTH_END, f"{_CANVAS}test_chord::test_nested_chord_header_link_error"),
     **_each(
         _REDIS_KEYS,
         f"{_CANVAS}test_chord::test_chord_on_error",
@@ -83,6 +94,11 @@ MANAGED: Final[Mapping[str, str]] = {
     **_each(_ACKS_LATE, "test_inspect.py::test_Inspect::test_active", "test_inspect.py::test_Inspect::test_query_task"),
     **_each(_NOT_PARKED, "test_inspect.py::test_Inspect::test_scheduled"),
     **_each(_ONE_ID, f"{_TASKS}test_tasks::test_revoked_by_headers_complex_canvas"),
+    **_each(
+        _OWN_END,
+        "test_dedup_chain_dispatch.py::test_dedup_chain_dispatch::test_dedup_dispatches_chain_on_redelivery",
+        "test_dedup_chain_dispatch.py::test_dedup_chain_dispatch::test_dedup_dispatches_callback_on_redelivery",
+    ),
     **_each(_CANCELLED, "test_inspect.py::test_Inspect::test_revoked"),
     **_each(
         _ONCE, f"{_CANVAS}test_chain::test_chord_header_id_duplicated_on_rabbitmq_msg_duplication[redis-group-ids]"

@@ -76,7 +76,11 @@ class WorkerHouse(Protocol):
 
 @dataclass(slots=True)
 class ManagedWorker:
-    """The managed part of one Celery worker."""
+    """The managed part of one Celery worker.
+
+    Attributes:
+        undo: gives the application back what it had before: its process may go on, and run another worker.
+    """
 
     app: Celery
     house: WorkerHouse
@@ -85,6 +89,7 @@ class ManagedWorker:
     watcher: PreforkMonitor | ProcessPlace
     door: WorkerDoor
     runner: Runner | None
+    undo: Callable[[], None]
     left: bool = False
 
     def stop_now(self, job_ids: list[str], reason: StopReason = "cancel") -> None:
@@ -114,6 +119,7 @@ class ManagedWorker:
             self.door.leave()
         except HeadwayError as error:
             log.warning("worker.leave_failed", code=error.code)
+        self.undo()
         self.house.close()
 
 
@@ -225,12 +231,14 @@ def _build(attachment: ManagedAttachment, house: WorkerHouse, worker: Any) -> Ma
         if managed is not None:
             managed.watcher.look_now()
 
+    sender = attachment.door()
     door = house.open(settings.worker_id, look_now)
     attachment.use(door)
     tracer = Tracer(attachment.app, worker.hostname)
     spool = Spool(settings.spool_dir)
+    in_child: Callable[..., None] | None = None
     if board is not None:
-        _prepare_children(attachment, house, settings, board, worker.hostname)
+        in_child = _prepare_children(attachment, house, settings, board, worker.hostname)
         watcher: PreforkMonitor | ProcessPlace = PreforkMonitor(
             board, door, tracer, house.clock, settings, places=lambda: CAPACITY if worker.autoscale else concurrency,
             reserved=lambda: [request.id for request in list(state.reserved_requests)], foreign=ForeignEnds(attachment),
@@ -244,7 +252,14 @@ def _build(attachment: ManagedAttachment, house: WorkerHouse, worker: Any) -> Ma
 
         watcher = ProcessPlace(door, spool, house.clock, settings, concurrency, exhausted)
         runner = Runner(attachment, door, tracer, watcher, spool, house.clock)
-    managed = ManagedWorker(attachment.app, house, settings, pool, watcher, door, runner)
+
+    def undo() -> None:
+        attachment.use(sender)
+        attachment.worker = None
+        if in_child is not None:
+            signals.worker_process_init.disconnect(in_child)
+
+    managed = ManagedWorker(attachment.app, house, settings, pool, watcher, door, runner, undo)
     return managed
 
 
@@ -265,7 +280,7 @@ def _adapt(worker: Any, app: Any) -> None:
 
 def _prepare_children(
     attachment: ManagedAttachment, house: WorkerHouse, settings: WorkerSettings, board: Board, hostname: str
-) -> None:
+) -> Callable[..., None]:
     parent = os.getpid()
 
     def in_child(**_: Any) -> None:
@@ -283,3 +298,4 @@ def _prepare_children(
             os._exit(1)
 
     signals.worker_process_init.connect(in_child, weak=False)
+    return in_child
