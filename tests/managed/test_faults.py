@@ -143,7 +143,7 @@ def _whole(yard: Yard) -> None:
 
 
 def _ended_in(yard: Yard) -> float:
-    return 30.0 + yard.jobs * 0.05
+    return 60.0 + yard.jobs * 0.05
 
 
 def _while_jobs_run(yard: Yard, break_it: Callable[[int], None], *, times: int, seconds: float = 0.02) -> None:

@@ -60,8 +60,8 @@ def an_app(registry: str, folder: Path, *, broker: str = NO_BROKER) -> Any:
     def total(numbers: list[int]) -> int:
         return sum(numbers)
 
-    @app.task(name="plain", headway=False)
-    def plain() -> None:
+    @app.task(name="unmanaged", headway=False)
+    def unmanaged() -> None:
         return None
 
     return app
@@ -268,7 +268,7 @@ def test_an_opted_out_task_goes_to_the_broker(shared_registry: str, tmp_path: Pa
     app = an_app(shared_registry, tmp_path, broker=own_valkey.url)
     try:
         app.conf.result_backend = own_valkey.url
-        result = app.tasks["plain"].delay()
+        result = app.tasks["unmanaged"].delay()
         assert own_valkey.ask("LLEN celery") == ":1"
         assert app._headway.door().get(result.id) is None
     finally:

@@ -167,6 +167,23 @@ def test_a_chain_and_a_group(running: Running) -> None:
     assert group(tasks.add.s(n, n) for n in range(5)).delay().get(timeout=SECONDS) == [0, 2, 4, 6, 8]
 
 
+@pytest.mark.pools("solo")
+def test_the_most_urgent_begins_first(running: Running) -> None:
+    busy = running.client.submit("tests.managed.app.nap", [1.5])
+    wait_until(lambda: running.client.get(busy.id).state is JobState.RUNNING, what="it to run", seconds=SECONDS)
+    jobs = []
+    for priority in (0, 4, 9):
+        jobs.append(running.client.submit("tests.managed.app.add", [1, 1], priority=priority).id)
+        wait_until(lambda: _unsent(running.client) == 0, what="it to be sent", seconds=SECONDS)
+    assert running.client.get(busy.id).state is JobState.RUNNING, "it should have taken longer"
+    begun = {job_id: running.wait(job_id).started_at for job_id in jobs}
+    assert sorted(jobs, key=lambda job_id: begun[job_id]) == jobs[::-1]
+
+
+def _unsent(client: Client) -> int:
+    return sum(int(queue["jobs"]["unsent"]) for queue in client.queues() if queue["jobs"] is not None)
+
+
 def test_chords_and_replacement(running: Running) -> None:
     from celery import chord, group
 

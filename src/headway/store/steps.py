@@ -16,7 +16,6 @@ from headway.model.commands import Begun
 from headway.model.states import BY_VERB, AttemptOutcome, Verb
 from headway.store.delivery_tables import deliveries
 from headway.store.dialects import DialectFacts
-from headway.store.direct import DirectStatement
 from headway.store.tables import attempts, events, jobs
 from headway.store.transitions import Claimed, begin_one, succeed_one, to_begun
 
@@ -28,6 +27,9 @@ class Steps:
     """The statements, for a dialect that has writing common table expressions and a time of its own."""
 
     def __init__(self, dialect: Dialect, facts: DialectFacts) -> None:
+        # Its driver is of the `postgres` extra: whoever has SQLite only never makes this object.
+        from headway.store.direct import DirectStatement
+
         assert facts.database_time is not None
         now: sa.ColumnElement[int] = sa.literal_column(facts.database_time.removeprefix("SELECT "), sa.BigInteger)
         returned = [*(jobs.c[name] for name in Claimed._fields), jobs.c.heartbeat_at]

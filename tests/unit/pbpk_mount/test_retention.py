@@ -11,7 +11,7 @@ import structlog
 
 from headway.model.job import Backoff, Job
 from headway.model.states import LIVE_STATES, JobState
-from headway.pbpk import places
+from headway.pbpk import places, retention
 from headway.pbpk.places import Places
 from headway.pbpk.retention import sweep
 
@@ -119,8 +119,10 @@ def test_a_sweep_that_removed_something_says_so(shelf: Shelf, written: Callable[
 
 
 @pytest.fixture
-def written() -> Callable[[], list[str]]:
+def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     """The DEBUG events so far."""
     log = structlog.testing.LogCapture()
     structlog.configure(processors=[log])
+    # A logger that was used where caching is on has kept the processors of then.
+    monkeypatch.setattr(retention, "_log", structlog.stdlib.get_logger("headway.pbpk"))
     return lambda: [entry["event"] for entry in log.entries if entry["log_level"] == "debug"]

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -41,6 +41,8 @@ log = structlog.get_logger("headway.worker")
 
 _POOLS: Final = {PreforkPool: "prefork", ThreadPool: "threads", SoloPool: "solo"}
 _LOST_SECONDS: Final = 0.2
+# Those of kombu.
+_REDIS_STEPS: Final = (0, 3, 6, 9)
 _LAST_LOOK_SECONDS: Final = 5.0
 EXIT_DRAINED: Final = 0
 
@@ -263,8 +265,21 @@ def _build(attachment: ManagedAttachment, house: WorkerHouse, worker: Any) -> Ma
     return managed
 
 
+class _HighestFirst(list[int]):
+    """Steps of priority on Redis, gone through from the highest; kombu finds a message's step by their order."""
+
+    def __iter__(self) -> Iterator[int]:
+        return reversed(list.copy(self))
+
+
 def _adapt(worker: Any, app: Any) -> None:
     """The settings that managed attempts need; everything else is the application's."""
+    with app.connection_for_read() as connection:
+        if connection.transport.driver_type == "redis":
+            # Celery takes 0 first there, and 9 first on RabbitMQ. A job's 9 is first everywhere.
+            options = dict(app.conf.broker_transport_options or {})
+            options["priority_steps"] = _HighestFirst(sorted(options.get("priority_steps") or _REDIS_STEPS))
+            app.conf.broker_transport_options = options
     # A dead child's attempt is looked after by ourselves; the pool need not keep its message for ten seconds.
     worker.worker_lost_wait = _LOST_SECONDS
     if "worker_prefetch_multiplier" not in app.conf.changes:
