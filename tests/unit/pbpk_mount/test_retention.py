@@ -122,7 +122,7 @@ def test_a_sweep_that_removed_something_says_so(shelf: Shelf, written: Callable[
 def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     """The DEBUG events so far."""
     log = structlog.testing.LogCapture()
-    structlog.configure(processors=[log])
-    # A logger that was used where caching is on has kept the processors of then.
+    # Whatever an earlier test of this process configured: its level filters, and a logger that was used has kept both.
+    structlog.configure(processors=[log], wrapper_class=structlog.stdlib.BoundLogger, cache_logger_on_first_use=False)
     monkeypatch.setattr(retention, "_log", structlog.stdlib.get_logger("headway.pbpk"))
     return lambda: [entry["event"] for entry in log.entries if entry["log_level"] == "debug"]
