@@ -169,7 +169,7 @@ def test_a_chain_and_a_group(running: Running) -> None:
 
 @pytest.mark.pools("solo")
 def test_the_most_urgent_begins_first(running: Running) -> None:
-    busy = running.client.submit("tests.managed.app.nap", [1.5])
+    busy = running.client.submit("tests.managed.app.nap", [4.0])
     wait_until(lambda: running.client.get(busy.id).state is JobState.RUNNING, what="it to run", seconds=SECONDS)
     jobs = []
     for priority in (0, 4, 9):
