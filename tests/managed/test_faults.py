@@ -25,7 +25,7 @@ from headway.store.signals import LocalSignal
 from headway.system import SystemClock
 from headway.testing import check_invariants
 from tests.faults.proof import examine
-from tests.managed.cluster import Managed
+from tests.managed.cluster import Managed, Part
 from tests.servers.own import running_valkey
 from tests.servers.postgres import PostgresServer, find_binaries
 from tests.servers.valkey import ValkeyServer
@@ -56,6 +56,9 @@ class Yard:
                 part.spawn()
         for part in (self.service, *self.workers):
             part.ready()
+        # A pool notices after up to five seconds that a child died which had only begun to live.
+        for worker in self.workers:
+            wait_until(lambda worker=worker: _living(worker) >= 2, what="a whole pool", seconds=20)  # type: ignore[misc]
 
     def submit(self, seconds: float = 0.0, count: int | None = None) -> list[str]:
         """Accept jobs, by the API."""
@@ -140,6 +143,10 @@ def yard(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
 def _whole(yard: Yard) -> None:
     """Everything runs when a test begins."""
     yard.mend()
+
+
+def _living(worker: Part) -> int:
+    return sum(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in worker.children())
 
 
 def _ended_in(yard: Yard) -> float:

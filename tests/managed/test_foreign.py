@@ -51,6 +51,11 @@ def foreign(shared_registry: str, tmp_path_factory: pytest.TempPathFactory) -> I
         ):
             made = Foreign(cluster, client, worker)
             yield made
+            # A result unsubscribes when it is collected. With the server gone it would look for it for twenty seconds, in
+            # whatever test runs then.
+            consumer = made.app.backend.result_consumer
+            consumer.stop()
+            consumer._pubsub = None
             made.app.close()
 
 
